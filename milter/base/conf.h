@@ -1,0 +1,58 @@
+/* milter/base/conf.h - the configuration as a counted snapshot.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Loading reads the files, compiles, and publishes the result in one step; a
+ * broken file leaves the old snapshot in place.  Who needs the policy for
+ * longer than a call takes a reference; a snapshot is freed with its last
+ * reference.  Any thread.
+ */
+#ifndef BASE_CONF_H
+#define BASE_CONF_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "policy/diag.h"
+#include "policy/policy.h"
+
+struct conf { /* one snapshot */
+    struct policy *policy;
+    unsigned serial; /* 1, 2, ... */
+    atomic_uint refs;
+};
+
+/* Reads and compiles; NULL when d holds errors.  Used by all programs, so
+ * `check` sees exactly what the daemons see. */
+struct policy *conf_load(const char *path, struct diag *d);
+
+struct conf_holder; /* the current snapshot */
+
+/* Takes the policy over. */
+struct conf_holder *conf_holder_new(struct policy *p);
+void conf_holder_free(struct conf_holder *h);
+
+struct conf *conf_ref(struct conf_holder *h); /* the current one */
+struct conf *conf_ref_again(struct conf *c);
+void conf_unref(struct conf *c); /* takes NULL */
+
+/* Makes p the current one (takes it over). */
+void conf_publish(struct conf_holder *h, struct policy *p);
+
+/* Reads a secret file: regular, owned by root or the caller's effective
+ * user, mode 0600 or 0400, at most max octets, checked on the open
+ * descriptor; white space at both ends is taken off.  The caller wipes and
+ * frees *ret (conf_secret_free).  On failure err names file and remedy. */
+bool conf_secret(const char *path, size_t max, char **ret, size_t *ret_len,
+                 char *err, size_t err_size);
+void conf_secret_free(char *secret, size_t len);
+
+/* The ticket keys of a state directory: files "keys/<id>.key", id 1..255
+ * decimal, TICKET_KEY_OCTETS octets each; mode 0640 or stricter.  The one
+ * with the newest modification time signs. */
+struct ticket_keys;
+bool conf_ticket_keys(const char *directory, struct ticket_keys *ret, char *err,
+                      size_t err_size);
+/* Makes the directory and a first key where there is none (mode 0640). */
+bool conf_ticket_keys_make(const char *directory, char *err, size_t err_size);
+
+#endif

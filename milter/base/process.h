@@ -1,0 +1,31 @@
+/* milter/base/process.h - what every daemon does at start and end.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef BASE_PROCESS_H
+#define BASE_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* SIGTERM and SIGINT: stop; SIGHUP: reload.  Blocks them in this and all
+ * later threads and delivers them through a descriptor that becomes readable.
+ * SIGPIPE is ignored.  Returns the descriptor, -1 with errno. */
+int process_signals(void);
+
+enum process_event { PROCESS_NONE, PROCESS_STOP, PROCESS_RELOAD };
+
+/* Reads one event from that descriptor, without blocking. */
+enum process_event process_event(int fd);
+
+/* No core dumps of a process that holds secrets (PR_SET_DUMPABLE,
+ * RLIMIT_CORE). */
+void process_no_core(void);
+
+/* sd_notify(3)'s protocol: "READY=1", "RELOADING=1", "STOPPING=1",
+ * "STATUS=...".  Nothing when not started by systemd. */
+void process_notify(const char *state);
+
+/* Raises the soft limit of open files to the hard one. */
+void process_raise_files(void);
+
+#endif

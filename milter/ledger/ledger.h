@@ -1,0 +1,150 @@
+/* milter/ledger/ledger.h - the book: what was tried, what Gmail said, what
+ * was spent.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * SQLite in persistent WAL mode, one writer thread; callers block until
+ * their entry is as safe as it has to be.  Entries of callers that wait at
+ * the same time share one transaction and one fsync.
+ *
+ * The book is the truth, shared memory its fast view: the spent buckets kept
+ * here rebuild an empty quota segment whatever the number of rows.
+ */
+#ifndef LEDGER_LEDGER_H
+#define LEDGER_LEDGER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "milter/base/clock.h"
+#include "milter/state/quota.h"
+#include "policy/outcome.h"
+
+struct ledger;
+
+enum ledger_result {
+    LEDGER_OK = 0,
+    LEDGER_EUNAVAILABLE, /* disk full, read-only, locked, corrupt: no new send
+                          * may start; ledger_trouble() says why */
+};
+
+enum { LEDGER_DIGEST = 32, LEDGER_TEXT = 256, LEDGER_ID = 64 };
+
+/* What identifies the content of a message: SHA-256 over its Message-ID, a
+ * NUL, and its body. */
+struct digest {
+    uint8_t octet[LEDGER_DIGEST];
+};
+
+/* One attempt of one recipient.  Texts are borrowed during the call. */
+struct attempt {
+    uint64_t ticket;        /* message number */
+    const char *recipient;  /* original, canonical spelling */
+    const char *queue_id;   /* XFORWARD IDENT; "" = unknown */
+    const char *sender;     /* MAIL FROM as the agent got it; "" = null */
+    const char *identity;   /* of the account; "" = none (refused by rule) */
+    uint64_t account;       /* mailbox id; 0 = none */
+    const char *message_id; /* with <>; "" = none */
+    uint64_t size_octets;
+    struct digest digest;
+};
+
+/* How it ended. */
+struct attempt_result {
+    int64_t row; /* from ledger_begin; 0 = there was no flight */
+    enum outcome_kind kind;
+    enum smtp_stage stage;
+    uint16_t code;        /* 0 = no reply */
+    const char *enhanced; /* "5.1.1"; "" = none */
+    const char *reply;    /* text for people */
+    uint32_t duration_ms;
+};
+
+/* Opens or makes `directory`/ledger.db and starts the writer.  A corrupt file
+ * is LEDGER_EUNAVAILABLE with the remedy in err; it is never replaced by
+ * itself. */
+enum ledger_result ledger_open(struct ledger **ret, const char *directory,
+                               const struct clock *clock, char *err,
+                               size_t err_size);
+void ledger_close(struct ledger *l); /* writes what waits; takes NULL */
+
+bool ledger_ok(const struct ledger *l);
+void ledger_trouble(const struct ledger *l, char *ret, size_t size);
+
+/* Before the flight: one "sending" row for each recipient, and the charge.
+ * Returns when committed (not fsynced).  rets: one row number each. */
+enum ledger_result ledger_begin(struct ledger *l, const struct attempt *a,
+                                size_t n, const struct taken *charge,
+                                int64_t *rets);
+
+/* After the flight, before the LMTP answer: the results, and what is given
+ * back (NULL = nothing; the units in it are subtracted from their buckets).
+ * Returns when fsynced.  While the disk refuses, keeps the entry and writes
+ * it as soon as it can, and returns EUNAVAILABLE after wait_ms. */
+enum ledger_result ledger_finish(struct ledger *l,
+                                 const struct attempt_result *r, size_t n,
+                                 const struct taken *give_back,
+                                 uint64_t wait_ms);
+
+/* An attempt without a flight (no room, no token, refused by rule): one row
+ * each, not waited for. */
+void ledger_note(struct ledger *l, const struct attempt *a, size_t n,
+                 const struct attempt_result *r);
+
+enum ledger_seen {
+    SEEN_NEVER = 0,
+    SEEN_TRIED, /* tried before, not sent */
+    SEEN_SENT,  /* sent, with this digest */
+    SEEN_OTHER, /* sent, with another digest: not the same message */
+    SEEN_DOUBT, /* "sending" or in doubt: may have been sent */
+};
+
+/* What does the book know of this ticket and recipient?  Reads also what is
+ * still waiting to be written.  digest NULL: SEEN_SENT means sent, whatever
+ * its content. */
+enum ledger_result ledger_seen(struct ledger *l, uint64_t ticket,
+                               const char *recipient,
+                               const struct digest *digest,
+                               enum ledger_seen *ret);
+
+/* ---- start-up of the agent ---- */
+
+/* Marks "sending" rows left by an agent that died as in doubt; returns how
+ * many. */
+enum ledger_result ledger_recover(struct ledger *l, uint64_t *ret_in_doubt);
+
+/* Newest quota time in the book; 0 = empty. */
+uint64_t ledger_newest_ms(struct ledger *l);
+
+/* Calls each for every spent bucket that can still count. */
+enum ledger_result
+ledger_spent(struct ledger *l,
+             void (*each)(void *cookie, uint64_t account, const char *identity,
+                          enum dimension d, uint64_t window_ms, uint64_t bucket,
+                          uint64_t units),
+             void *cookie);
+
+/* Account states that outlive the agent. */
+enum ledger_result ledger_set_state(struct ledger *l, const char *identity,
+                                    uint64_t account, enum account_state s,
+                                    uint64_t until_ms, const char *reason);
+enum ledger_result ledger_states(
+    struct ledger *l,
+    void (*each)(void *cookie, uint64_t account, const char *identity,
+                 enum account_state s, uint64_t until_ms, const char *reason),
+    void *cookie);
+
+/* Tickets whose last attempt within since_ms was put off: to rebuild the
+ * waiting counts. */
+enum ledger_result ledger_waiting(
+    struct ledger *l, uint64_t since_ms,
+    void (*each)(void *cookie, uint64_t ticket, uint64_t account,
+                 const char *identity, uint64_t last_ms, uint32_t recipients),
+    void *cookie);
+
+struct ledger_stats {
+    uint64_t entries, commits, fsyncs, failures;
+};
+void ledger_stats(const struct ledger *l, struct ledger_stats *ret);
+
+#endif

@@ -1,0 +1,43 @@
+/* milter/ledger/query.h - reading the book: for gmroutectl.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Opens read-only, in short transactions, beside a running agent.
+ */
+#ifndef LEDGER_QUERY_H
+#define LEDGER_QUERY_H
+
+#include "milter/ledger/ledger.h"
+
+struct query;
+
+/* One row of the book; texts are valid during the callback. */
+struct query_row {
+    int64_t row;
+    int64_t at_ms; /* Unix time, wall clock, of the attempt's start */
+    uint64_t ticket, account, size_octets;
+    const char *queue_id, *identity, *sender, *recipient, *message_id;
+    const char *outcome; /* "sending", "sent", "refused", "deferred", ... */
+    const char *stage, *enhanced, *reply;
+    uint16_t code;
+    uint32_t duration_ms;
+};
+
+/* Empty or 0 = any; all that are given must hold. */
+struct query_filter {
+    const char *queue_id, *identity, *recipient, *sender, *message_id;
+    const char *outcome;
+    uint64_t ticket;
+    int64_t since_ms;
+    uint32_t limit; /* newest rows; 0 = 100 */
+};
+
+bool query_open(struct query **ret, const char *directory, char *err,
+                size_t err_size);
+void query_close(struct query *q);
+
+/* Oldest first among the newest `limit`.  False with err. */
+bool query_rows(struct query *q, const struct query_filter *f,
+                bool (*each)(void *cookie, const struct query_row *r),
+                void *cookie, char *err, size_t err_size);
+
+#endif

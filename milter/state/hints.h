@@ -1,0 +1,64 @@
+/* milter/state/hints.h - accepted by the milter, not yet tried by the agent.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Counted by account and minute of acceptance; a minute fades after an hour,
+ * and a message's first attempt clears its own.  Two writers: the milter
+ * adds, the agent clears; every cell is one atomic word.  Whichever comes
+ * first makes the segment.
+ *
+ * Also carries wishes for a template's first token, from the milter to the
+ * token daemon, and the milter's statistics.
+ */
+#ifndef STATE_HINTS_H
+#define STATE_HINTS_H
+
+#include "milter/base/clock.h"
+#include "milter/state/segment.h"
+
+struct hints; /* a handle of this process; any thread */
+
+enum { HINTS_FADE_MINUTES = 60 };
+
+/* Attaches, or makes the segment when there is none. */
+enum state_result hints_open(struct hints **ret, const char *directory,
+                             uint32_t n_accounts, char *err, size_t err_size);
+
+/* Attaches read-only; STATE_EABSENT while there is none. */
+enum state_result hints_open_reader(struct hints **ret, const char *directory,
+                                    char *err, size_t err_size);
+void hints_free(struct hints *h);
+
+/* One message with so many recipients, accepted in that minute (Unix time /
+ * 60).  Never fails the caller: a full table is counted and forgotten. */
+void hints_add(struct hints *h, const char *identity, uint64_t id,
+               uint32_t minute, uint32_t recipients);
+void hints_clear(struct hints *h, uint64_t id, uint32_t minute,
+                 uint32_t recipients);
+
+/* What is outstanding, as of now_minute. */
+void hints_sum(struct hints *h, uint64_t id, uint32_t now_minute,
+               uint32_t *ret_messages, uint32_t *ret_recipients);
+
+/* The milter wants a token for this account (a template's first use); wakes
+ * the token daemon. */
+void hints_want_token(struct hints *h, const char *identity, uint64_t id);
+
+/* As quota_wants. */
+enum state_result hints_wants(struct hints *h,
+                              void (*each)(void *cookie, uint64_t id,
+                                           const char *identity),
+                              void *cookie);
+
+enum hints_stat {
+    HINTS_MESSAGES,
+    HINTS_ROUTED,
+    HINTS_REJECTED,
+    HINTS_DEFERRED,
+    HINTS_FORGED,
+    HINTS_FAILED,
+    HINTS_STATS
+};
+void hints_count(struct hints *h, enum hints_stat s, uint32_t n);
+uint64_t hints_stat(const struct hints *h, enum hints_stat s);
+
+#endif

@@ -1,0 +1,183 @@
+/* milter/state/quota.h - what every account may still send: hint, take,
+ * give_back, peek.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * One place enforces the limits: the agent takes room immediately before it
+ * sends and gives it back on a definite refusal.  The milter forecasts only:
+ * it peeks, and hints what it has accepted.
+ *
+ * Narrow on purpose: a store shared by several hosts can stand behind these
+ * calls later.
+ *
+ * Quota time is CLOCK_BOOTTIME plus an offset that the agent takes once at
+ * start (so that it is about Unix time, in ms, and never goes back, also not
+ * below the newest ledger time) and publishes in the segment's head.
+ */
+#ifndef STATE_QUOTA_H
+#define STATE_QUOTA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "milter/base/clock.h"
+#include "milter/state/segment.h"
+#include "policy/policy.h"
+
+enum account_state {
+    ACCOUNT_OK = 0,
+    ACCOUNT_COOLING,     /* until a time; Gmail asked for rest */
+    ACCOUNT_NEEDS_LOGIN, /* the refresh token is dead: a person is needed */
+    ACCOUNT_PAUSED,      /* an administrator said so */
+    ACCOUNT_DISABLED,    /* Gmail refuses it; a person is needed */
+    ACCOUNT_STATES,
+};
+
+const char *account_state_name(enum account_state s);
+
+/* What one transaction costs. */
+struct cost {
+    uint32_t messages; /* 1, or 0 for a part of one */
+    uint32_t recipients;
+    uint32_t external_recipients;
+    uint64_t bytes; /* octets of content; 0 = not known yet */
+};
+
+/* What was taken, for quota_give_back and the ledger: the bucket that each
+ * window of the account was charged in. */
+struct taken {
+    uint64_t id;
+    uint64_t at_ms; /* quota time */
+    struct cost cost;
+    unsigned n;
+    struct {
+        enum dimension dimension;
+        uint64_t window_ms;
+        uint64_t bucket;
+        uint64_t units;
+    } charge[LIMITS_MAX];
+};
+
+/* Why an account cannot take something now, and when it can. */
+struct room {
+    bool ok;
+    enum account_state state; /* of the agent; the token's is in status.h */
+    int limiting;             /* enum dimension, -1 = none */
+    uint64_t at_ms;       /* quota time when it fits; WINDOW_NEVER = never */
+    uint64_t limit, used; /* of the limiting window */
+    uint64_t window_ms;
+};
+
+/* A copy of one account, for readers (status, quota, forecasts). */
+struct quota_view {
+    uint64_t id;
+    char identity[IDENTITY_MAX + 1];
+    enum account_state state;
+    uint64_t state_until_ms; /* quota time; COOLING */
+    char state_reason[120];
+    uint32_t waiting_messages, waiting_recipients; /* tried and put off */
+    uint32_t sessions_open, sessions_busy;
+    uint64_t sent, refused, deferred, in_doubt, logins; /* since agent start */
+    unsigned n;                                         /* windows */
+    struct {
+        enum dimension dimension;
+        uint64_t limit, window_ms, used;
+        uint64_t room_at_ms; /* when one more unit fits */
+    } window[LIMITS_MAX];
+};
+
+/* ---- the agent's side: the one writer ---- */
+
+struct quota; /* the agent's handle: segment and locks */
+
+/* Makes the segment for this policy.  quota_time_floor_ms: quota time starts
+ * no lower (the newest time in the ledger; 0 = none). */
+enum state_result quota_make(struct quota **ret, const char *directory,
+                             const struct policy *p, const struct clock *clock,
+                             uint64_t quota_time_floor_ms, char *err,
+                             size_t err_size);
+void quota_free(struct quota *q);
+
+/* Limits changed: windows of the same dimension and length keep what was
+ * spent; a new one starts with what the others of its dimension know. */
+enum state_result quota_reload(struct quota *q, const struct policy *p,
+                               char *err, size_t err_size);
+
+uint64_t quota_now_ms(const struct quota *q);
+
+/* Makes sure the mailbox has a slot with its account's limits. */
+enum state_result quota_open(struct quota *q, const struct mailbox *m);
+
+/* Takes room for one transaction, all windows or none.  share_percent 100 =
+ * the whole limit.  Returns true and *ret, or false and *ret_room. */
+bool quota_take(struct quota *q, uint64_t id, const struct cost *c,
+                unsigned share_percent, struct taken *ret,
+                struct room *ret_room);
+void quota_give_back(struct quota *q, const struct taken *t);
+
+/* Gives back a part: `recipients` of t were refused while the transaction
+ * went through. */
+void quota_give_back_recipients(struct quota *q, struct taken *t,
+                                uint32_t recipients, uint32_t external);
+
+/* Rebuilding from the ledger. */
+void quota_restore(struct quota *q, uint64_t id, enum dimension d,
+                   uint64_t window_ms, uint64_t bucket, uint64_t units);
+
+void quota_set_state(struct quota *q, uint64_t id, enum account_state s,
+                     uint64_t until_ms, const char *reason);
+/* Adds to the waiting counts; negative takes away, never below 0. */
+void quota_add_waiting(struct quota *q, uint64_t id, int messages,
+                       int recipients);
+void quota_set_sessions(struct quota *q, uint64_t id, uint32_t open,
+                        uint32_t busy);
+enum quota_event {
+    QUOTA_SENT,
+    QUOTA_REFUSED,
+    QUOTA_DEFERRED,
+    QUOTA_IN_DOUBT,
+    QUOTA_LOGIN,
+    QUOTA_EVENTS
+};
+void quota_count(struct quota *q, uint64_t id, enum quota_event e, uint32_t n);
+
+/* Asks the token daemon for a token other than the one with this serial
+ * (0 = none yet), and wakes it. */
+void quota_want_token(struct quota *q, uint64_t id, uint64_t refused_serial);
+
+/* ---- readers, in any process ---- */
+
+struct quota_reader; /* attaches by itself, again when the agent restarts */
+
+struct quota_reader *quota_reader_new(const char *directory,
+                                      const struct clock *clock);
+void quota_reader_free(struct quota_reader *r);
+
+/* STATE_EABSENT while the agent has made no segment, STATE_EEMPTY for an
+ * account it does not know yet. */
+enum state_result quota_peek(struct quota_reader *r, uint64_t id,
+                             struct quota_view *ret);
+
+/* When could the account take this cost, with so much accepted before it
+ * (hints + waiting)?  Unknown accounts answer from the limits alone. */
+enum state_result quota_forecast(struct quota_reader *r,
+                                 const struct mailbox *m, const struct cost *c,
+                                 const struct cost *ahead,
+                                 unsigned share_percent, struct room *ret,
+                                 uint64_t *ret_now_ms);
+
+/* Calls each for every account of the segment until it returns false. */
+enum state_result quota_each(struct quota_reader *r,
+                             bool (*each)(void *cookie,
+                                          const struct quota_view *v),
+                             void *cookie);
+
+/* The token daemon's ear: calls each for every account whose request changed
+ * since the last call, then waits up to ms for the next one.  serial: of the
+ * refused token, 0 = there was none. */
+enum state_result quota_wants(struct quota_reader *r, uint64_t wait_ms,
+                              void (*each)(void *cookie, uint64_t id,
+                                           const char *identity,
+                                           uint64_t refused_serial),
+                              void *cookie);
+
+#endif

@@ -1,0 +1,92 @@
+/* milter/state/status.h - the token state of each account, for everybody;
+ * and the tokens themselves, for the agent alone.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Both segments are written by the token daemon alone, a sequence number
+ * around each slot.
+ */
+#ifndef STATE_STATUS_H
+#define STATE_STATUS_H
+
+#include <stdint.h>
+
+#include "milter/state/segment.h"
+
+enum token_state {
+    TOKEN_NONE = 0,    /* never asked for */
+    TOKEN_OK,          /* usable */
+    TOKEN_RETRYING,    /* last renewal failed in passing; may still be valid */
+    TOKEN_NEEDS_LOGIN, /* refresh token dead: gmroutectl login */
+    TOKEN_CLIENT_BROKEN, /* the OAuth client is refused: all its accounts */
+    TOKEN_NO_MAILBOX,    /* service account: no such user */
+    TOKEN_CONFIG,        /* our request is refused: configuration or bug */
+    TOKEN_STATES,
+};
+
+const char *token_state_name(enum token_state s);
+
+struct token_status { /* a private copy */
+    uint64_t id;
+    char identity[IDENTITY_MAX + 1];
+    enum token_state state;
+    uint64_t serial;      /* of the newest token; 0 = none */
+    int64_t fetched_at_s; /* Unix time; 0 = never */
+    int64_t expires_at_s;
+    int64_t next_try_at_s; /* 0 = none planned */
+    char error[200];       /* last failure, for a person; "" = none */
+};
+
+/* Octets; Google documents at most 2048 for an access token.  Longer is
+ * refused, never cut. */
+enum { TOKEN_TEXT_MAX = 4096 };
+
+struct token {       /* a private copy: the caller wipes it */
+    uint64_t serial; /* 1, 2, ... one per publish */
+    int64_t expires_at_s;
+    uint32_t len;      /* octets used in text; there is no NUL */
+    uint32_t reserved; /* 0 */
+    char text[TOKEN_TEXT_MAX];
+};
+
+/* ---- the token daemon's side ---- */
+
+struct token_book; /* both segments, writable */
+
+enum state_result token_book_make(struct token_book **ret,
+                                  const char *directory, uint32_t n_accounts,
+                                  char *err, size_t err_size);
+void token_book_free(struct token_book *b);
+
+/* Publishes the state of an account.  Any thread; one at a time by a lock
+ * inside. */
+enum state_result token_book_set(struct token_book *b,
+                                 const struct token_status *s);
+
+/* Publishes a token first, then its status (state OK, its serial). */
+enum state_result token_book_publish(struct token_book *b,
+                                     const struct token_status *s,
+                                     const char *text, size_t len);
+
+/* ---- readers ---- */
+
+struct status_reader; /* attaches by itself, again after a restart */
+
+/* with_tokens: also maps the token segment (the agent alone may). */
+struct status_reader *status_reader_new(const char *directory,
+                                        bool with_tokens);
+void status_reader_free(struct status_reader *r);
+
+enum state_result status_peek(struct status_reader *r, uint64_t id,
+                              struct token_status *ret);
+enum state_result token_read(struct status_reader *r, uint64_t id,
+                             struct token *ret);
+enum state_result status_each(struct status_reader *r,
+                              bool (*each)(void *cookie,
+                                           const struct token_status *s),
+                              void *cookie);
+/* Waits until the status of the account changes from `seen_serial` or to a
+ * lasting failure, at most ms.  Polls cheaply through the futex word. */
+void status_wait(struct status_reader *r, uint64_t id, uint64_t seen_serial,
+                 uint64_t ms);
+
+#endif

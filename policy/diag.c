@@ -1,0 +1,69 @@
+/* policy/diag.c - see diag.h.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "policy/diag.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static void
+diag_add(struct diag *d, struct loc at, enum diag_level level, const char *fmt,
+         va_list ap)
+{
+    if (level == DIAG_ERROR)
+        d->n_errors++;
+    if (d->n == DIAG_MAX) {
+        d->dropped++;
+        return;
+    }
+    d->item[d->n].at = at;
+    d->item[d->n].level = level;
+    vsnprintf(d->item[d->n].text, DIAG_TEXT, fmt, ap);
+    d->n++;
+}
+
+bool
+diag_error(struct diag *d, struct loc at, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    diag_add(d, at, DIAG_ERROR, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+void
+diag_warning(struct diag *d, struct loc at, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    diag_add(d, at, DIAG_WARNING, fmt, ap);
+    va_end(ap);
+}
+
+static bool
+after(struct loc a, struct loc b)
+{
+    int c = strcmp(a.file != NULL ? a.file : "", b.file != NULL ? b.file : "");
+
+    if (c != 0)
+        return c > 0;
+    return a.line != b.line ? a.line > b.line : a.col > b.col;
+}
+
+/* Insertion sort: stable, and the list is short. */
+void
+diag_sort(struct diag *d)
+{
+    for (unsigned i = 1; i < d->n; i++)
+        for (unsigned j = i; j > 0 && after(d->item[j - 1].at, d->item[j].at);
+             j--) {
+            struct diag_item swap = d->item[j];
+
+            d->item[j] = d->item[j - 1];
+            d->item[j - 1] = swap;
+        }
+}

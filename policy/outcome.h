@@ -1,0 +1,93 @@
+/* policy/outcome.h - the judge: (stage, reply) to what it means.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * One pure table, a row for each reply Gmail is known to give, and classes
+ * by code for the rest.  A daily-limit reply is 5xx on the wire and never
+ * lasting here.
+ *
+ * Sources: Google, "Gmail SMTP errors and codes" (support.google.com/a/
+ * answer/3726730) and "Gmail sending limits" (answer/166852); RFC 5321 4.2,
+ * RFC 3463, RFC 4954.
+ */
+#ifndef POLICY_OUTCOME_H
+#define POLICY_OUTCOME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "policy/reply.h"
+
+enum smtp_stage {
+    STAGE_CONNECT, /* greeting */
+    STAGE_EHLO,
+    STAGE_STARTTLS, /* the command, and the handshake */
+    STAGE_AUTH,
+    STAGE_MAIL,
+    STAGE_RCPT,
+    STAGE_DATA,    /* DATA's 354 */
+    STAGE_CONTENT, /* the reply after the end of the message */
+    STAGE_RSET,
+    STAGE_COUNT,
+};
+
+const char *smtp_stage_name(enum smtp_stage s);
+
+enum outcome_kind {
+    OUTCOME_SENT = 0,  /* Gmail accepted */
+    OUTCOME_REFUSED,   /* lasting: bounce */
+    OUTCOME_DEFERRED,  /* try later */
+    OUTCOME_IN_DOUBT,  /* may have been accepted */
+    OUTCOME_RECONNECT, /* stale session: send again now on a new one */
+    OUTCOME_SPLIT,     /* this recipient wants a transaction of its own */
+    OUTCOME_KINDS,
+};
+
+const char *outcome_kind_name(enum outcome_kind k); /* "sent", ... */
+
+enum outcome_scope {
+    SCOPE_RECIPIENT,
+    SCOPE_MESSAGE,
+    SCOPE_SESSION, /* this connection only */
+    SCOPE_ACCOUNT,
+    SCOPE_CLIENT,       /* our host or its settings */
+    SCOPE_ORGANISATION, /* every account of the customer */
+};
+
+enum outcome_effect { /* on the account */
+                      EFFECT_NONE,
+                      EFFECT_COOL, /* rest for cool_ms */
+                      EFFECT_TOKEN, /* token refused: ask for a new one, once, at once */
+                      EFFECT_DISABLE, /* a person is needed */
+};
+
+/* What one reply means. */
+struct verdict {
+    enum outcome_kind kind;
+    enum outcome_scope scope;
+    enum outcome_effect effect;
+    uint64_t cool_ms;    /* EFFECT_COOL: first rest; doubling is the caller's */
+    bool halve_sessions; /* too many at once */
+    bool close_session;  /* the session cannot be used again */
+    bool full;           /* the account's limit, by Gmail's own word */
+    const char *meaning; /* static: one phrase for logs, for a person */
+};
+
+/* oauth: the session logged in with a token, so a refused login may be cured
+ * by a new one. */
+struct verdict outcome_judge(enum smtp_stage stage, const struct reply *r,
+                             bool oauth);
+
+/* What the session's end without a reply means at this stage.  content_sent:
+ * the whole message, its end included, may have reached the peer. */
+struct verdict outcome_judge_lost(enum smtp_stage stage, bool reused,
+                                  bool content_sent);
+
+enum { LMTP_REPLY_MAX = 480 /* octets, CRLF and NUL included */ };
+
+/* The line for the MTA: Gmail's code, enhanced code and text where they can
+ * be passed on, a 4xx with the reason where Gmail's code must not be.
+ * One line with CRLF.  Returns its length. */
+size_t outcome_lmtp_reply(const struct verdict *v, const struct reply *r,
+                          char ret[LMTP_REPLY_MAX]);
+
+#endif
