@@ -30,6 +30,7 @@ enum log_target { LOG_TO_STDERR, LOG_TO_SYSLOG };
 void log_open(const char *program, enum log_target target,
               enum log_level level);
 
+/* "error", "warning" (or "warn"), "info", "debug". */
 bool log_level_parse(const char *text, enum log_level *ret);
 
 bool log_on(enum log_level level);
@@ -47,12 +48,18 @@ void log_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
  *   log_kv_u64(&l, "size", size);
  *   log_end(&l);
  *
- * An empty value is left out. */
-enum { LOG_LINE_MAX = 2000 };
+ * An empty value is left out.  A value with a space, '"', '=' or '\' is put
+ * in double quotes, with \" and \\ inside.  Well-formed UTF-8 stays as it is.
+ * What does not fit ends in "..." */
+enum {
+    LOG_LINE_MAX = 2000, /* octets, NUL included */
+    LOG_VALUE_MAX = 500, /* so that one value cannot push out the others */
+};
 
 struct log_line {
     enum log_level level;
     bool on;
+    bool full; /* later pairs are left out */
     unsigned len;
     char text[LOG_LINE_MAX];
 };

@@ -1,0 +1,119 @@
+/* milter/base/process.c - see process.h.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "milter/base/process.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+int
+process_signals(void)
+{
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigset_t set;
+    int error;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    error = pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (error != 0) {
+        errno = error;
+        return -1;
+    }
+    if (sigaction(SIGPIPE, &ignore, NULL) != 0)
+        return -1;
+    return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+enum process_event
+process_event(int fd)
+{
+    struct signalfd_siginfo info;
+    ssize_t n;
+
+    do
+        n = read(fd, &info, sizeof info);
+    while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)sizeof info)
+        return PROCESS_NONE;
+    return info.ssi_signo == SIGHUP ? PROCESS_RELOAD : PROCESS_STOP;
+}
+
+void
+process_no_core(void)
+{
+    const struct rlimit none = {0, 0};
+
+    /* Either is enough; neither can fail for lowering. */
+    setrlimit(RLIMIT_CORE, &none);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+static void
+send_to_systemd(const char *path, const char *text)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    size_t len = strlen(path);
+    int fd;
+
+    if ((path[0] != '/' && path[0] != '@') || len < 2 ||
+        len >= sizeof to.sun_path)
+        return;
+    memcpy(to.sun_path, path, len);
+    if (path[0] == '@') /* the abstract name space: unix(7) */
+        to.sun_path[0] = '\0';
+
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&to,
+           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
+    close(fd);
+}
+
+void
+process_notify(const char *state)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    char text[512];
+    struct timespec now;
+
+    if (path == NULL)
+        return;
+    if (strcmp(state, "RELOADING=1") != 0) {
+        send_to_systemd(path, state);
+        return;
+    }
+    /* Type=notify-reload tells reloads apart by the time: sd_notify(3). */
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    snprintf(text, sizeof text, "%s\nMONOTONIC_USEC=%" PRIu64, state,
+             (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
+    send_to_systemd(path, text);
+}
+
+void
+process_raise_files(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return;
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+}

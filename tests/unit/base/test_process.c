@@ -1,0 +1,201 @@
+/* tests/unit/base/test_process.c - mirrors milter/base/process.c
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "milter/base/process.h"
+
+static bool
+readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return poll(&p, 1, 30000) == 1;
+}
+
+static void *
+signal_from_a_thread(void *cookie)
+{
+    (void)cookie;
+    kill(getpid(), SIGTERM); /* would end us were it not blocked here too */
+    return NULL;
+}
+
+static void
+signals_become_events(void **state)
+{
+    int fd = process_signals();
+    int pair[2];
+    pthread_t thread;
+
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(process_event(fd), PROCESS_NONE);
+
+    kill(getpid(), SIGHUP);
+    assert_true(readable(fd));
+    assert_int_equal(process_event(fd), PROCESS_RELOAD);
+    kill(getpid(), SIGINT);
+    assert_true(readable(fd));
+    assert_int_equal(process_event(fd), PROCESS_STOP);
+    assert_int_equal(pthread_create(&thread, NULL, signal_from_a_thread, NULL),
+                     0);
+    assert_true(readable(fd));
+    assert_int_equal(process_event(fd), PROCESS_STOP);
+    pthread_join(thread, NULL);
+    assert_int_equal(process_event(fd), PROCESS_NONE);
+
+    assert_int_equal(pipe(pair), 0);
+    close(pair[0]);
+    assert_int_equal(write(pair[1], "x", 1), -1); /* and we still live */
+    assert_int_equal(errno, EPIPE);
+    close(pair[1]);
+    close(fd);
+    assert_int_equal(process_event(fd), PROCESS_NONE);
+}
+
+static int
+listen_at(const struct sockaddr_un *at, size_t name_len)
+{
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(
+        bind(fd, (const struct sockaddr *)at,
+             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + name_len)),
+        0);
+    return fd;
+}
+
+static void
+assert_received(int fd, const char *want)
+{
+    char text[600];
+    ssize_t n;
+
+    assert_true(readable(fd));
+    n = recv(fd, text, sizeof text - 1, MSG_DONTWAIT);
+    assert_true(n >= 0);
+    text[n] = '\0';
+    assert_int_equal(strncmp(text, want, strlen(want)), 0);
+}
+
+static void
+systemd_is_told(void **state)
+{
+    char directory[] = "/tmp/gmroute-process-XXXXXX", name[110];
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    int fd;
+
+    (void)state;
+    assert_non_null(mkdtemp(directory));
+    snprintf(at.sun_path, sizeof at.sun_path, "%s/notify", directory);
+    fd = listen_at(&at, strlen(at.sun_path) + 1);
+    setenv("NOTIFY_SOCKET", at.sun_path, 1);
+    process_notify("READY=1");
+    assert_received(fd, "READY=1");
+    process_notify("RELOADING=1");
+    assert_received(fd, "RELOADING=1\nMONOTONIC_USEC=");
+    close(fd);
+    unlink(at.sun_path);
+    rmdir(directory);
+
+    memset(at.sun_path, 0, sizeof at.sun_path);
+    snprintf(name, sizeof name, "@gmroute-test-%d", (int)getpid());
+    memcpy(at.sun_path + 1, name + 1, strlen(name) - 1);
+    fd = listen_at(&at, strlen(name));
+    setenv("NOTIFY_SOCKET", name, 1);
+    process_notify("STOPPING=1");
+    assert_received(fd, "STOPPING=1");
+    close(fd);
+    unsetenv("NOTIFY_SOCKET");
+}
+
+static void
+a_bad_notify_socket_does_no_harm(void **state)
+{
+    char too_long[300];
+
+    (void)state;
+    memset(too_long, '/', sizeof too_long);
+    too_long[sizeof too_long - 1] = '\0';
+    unsetenv("NOTIFY_SOCKET");
+    process_notify("READY=1");
+    for (unsigned i = 0; i < 6; i++) {
+        const char *const paths[] = {
+            "", "@", "/", "relative", "/nonexistent/gmroute", too_long};
+
+        setenv("NOTIFY_SOCKET", paths[i], 1);
+        process_notify("READY=1");
+    }
+    unsetenv("NOTIFY_SOCKET");
+}
+
+static void
+no_core_is_left(void **state)
+{
+    pid_t child = fork();
+    int status;
+
+    (void)state;
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct rlimit core;
+
+        process_no_core();
+        _exit(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0 &&
+                      getrlimit(RLIMIT_CORE, &core) == 0 &&
+                      core.rlim_cur == 0 && core.rlim_max == 0
+                  ? 0
+                  : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+static void
+files_are_raised_to_the_hard_limit(void **state)
+{
+    struct rlimit before, low, after;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    low = (struct rlimit){64, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    process_raise_files();
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &after), 0);
+    assert_true(after.rlim_cur == before.rlim_max);
+    setrlimit(RLIMIT_NOFILE, &before);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(signals_become_events),
+        cmocka_unit_test(systemd_is_told),
+        cmocka_unit_test(a_bad_notify_socket_does_no_harm),
+        cmocka_unit_test(no_core_is_left),
+        cmocka_unit_test(files_are_raised_to_the_hard_limit),
+    };
+
+    return cmocka_run_group_tests_name("base/process", tests, NULL, NULL);
+}
