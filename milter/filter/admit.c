@@ -1,0 +1,214 @@
+/* milter/filter/admit.c - see admit.h.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "milter/filter/admit.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "policy/window.h"
+
+/* One account, weighed. */
+struct weighed {
+    bool now;         /* can take the message at once */
+    bool waits;       /* can take it within its max_wait */
+    bool never;       /* the message exceeds a whole limit */
+    uint64_t wait_ms; /* WINDOW_NEVER = nobody knows */
+    const char *why;  /* static */
+};
+
+/* The token daemon says that no mail can go until a person acts. */
+static bool
+token_is_dead(const struct admit_env *env, const struct mailbox *m,
+              const char **ret_why)
+{
+    struct token_status s;
+
+    if (m->account->auth != AUTH_REFRESH_TOKEN &&
+        m->account->auth != AUTH_SERVICE_ACCOUNT)
+        return false;
+    if (status_peek(env->status, m->id, &s) != STATE_OK)
+        return false; /* the agent asks for the first token */
+    switch (s.state) {
+    case TOKEN_NONE:
+    case TOKEN_OK:
+    case TOKEN_RETRYING:
+    case TOKEN_STATES:
+        return false;
+    case TOKEN_NEEDS_LOGIN:
+    case TOKEN_CLIENT_BROKEN:
+    case TOKEN_NO_MAILBOX:
+    case TOKEN_CONFIG:
+        break;
+    }
+    *ret_why = token_state_name(s.state);
+    return true;
+}
+
+/* What stands before this message: tried and put off, or accepted and not yet
+ * tried. */
+static struct cost
+ahead_of(const struct admit_env *env, const struct mailbox *m)
+{
+    struct cost ahead = {0};
+    struct quota_view view;
+    uint32_t messages = 0, recipients = 0;
+
+    if (quota_peek(env->quota, m->id, &view) == STATE_OK) {
+        ahead.messages = view.waiting_messages;
+        ahead.recipients = view.waiting_recipients;
+    }
+    hints_sum(env->hints, m->id, (uint32_t)(clock_wall_ms(env->clock) / 60000),
+              &messages, &recipients);
+    ahead.messages += messages;
+    ahead.recipients += recipients;
+    /* How many of them are external is not kept; taking all of them for
+     * external forecasts too late rather than too early. */
+    ahead.external_recipients = ahead.recipients;
+    return ahead;
+}
+
+static struct weighed
+weigh(const struct admit_env *env, const struct mailbox *m,
+      const struct cost *cost, unsigned share_percent)
+{
+    struct weighed w = {0};
+    struct cost ahead = ahead_of(env, m);
+    struct room room = {0};
+    uint64_t now_ms = 0;
+    bool dead = token_is_dead(env, m, &w.why);
+
+    if (quota_forecast(env->quota, m, cost, &ahead, share_percent, &room,
+                       &now_ms) != STATE_OK) {
+        /* The agent's memory cannot be read: accept, the queue can wait. */
+        w.waits = true;
+        w.wait_ms = WINDOW_NEVER;
+        w.why = w.why != NULL ? w.why : "quota memory is not there";
+        return w;
+    }
+    w.never = room.at_ms == WINDOW_NEVER && room.limiting >= 0;
+    w.now = room.ok && !dead;
+    w.wait_ms = room.at_ms == WINDOW_NEVER ? WINDOW_NEVER
+                : room.at_ms > now_ms      ? room.at_ms - now_ms
+                                           : 0;
+    w.waits = !w.never && (w.wait_ms == WINDOW_NEVER ||
+                           w.wait_ms <= m->account->max_wait_ms);
+    if (w.why == NULL && !room.ok)
+        w.why = room.state != ACCOUNT_OK ? account_state_name(room.state)
+                : room.limiting >= 0
+                    ? dimension_name((enum dimension)room.limiting)
+                    : "full";
+    return w;
+}
+
+static void
+choose(struct admission *ret, const struct mailbox *m, uint64_t wait_ms)
+{
+    ret->action = ACTION_ACCOUNT;
+    ret->mailbox = *m;
+    ret->wait_ms = wait_ms;
+}
+
+static void
+utc_text(int64_t unix_s, char *ret, size_t size)
+{
+    time_t t = (time_t)unix_s;
+    struct tm tm;
+
+    if (gmtime_r(&t, &tm) == NULL ||
+        strftime(ret, size, "%Y-%m-%d %H:%M:%S UTC", &tm) == 0)
+        snprintf(ret, size, "an unknown time");
+}
+
+/* Nothing on the list can take the message. */
+static void
+refuse(const struct admit_env *env, const struct mailbox *soonest,
+       uint64_t soonest_ms, bool all_never, const char *why,
+       struct admission *ret)
+{
+    char when[40];
+
+    if (all_never) {
+        ret->action = ACTION_REJECT;
+        snprintf(ret->text, sizeof ret->text,
+                 "552 5.3.4 Message is larger than the whole sending limit "
+                 "(%s) of every account it could go through",
+                 why);
+    } else if (soonest_ms == WINDOW_NEVER) {
+        ret->action = ACTION_DEFER;
+        snprintf(ret->text, sizeof ret->text,
+                 "451 4.7.1 No account can take this message now (%s)", why);
+    } else {
+        ret->action = ACTION_DEFER;
+        utc_text((clock_wall_ms(env->clock) + (int64_t)soonest_ms) / 1000, when,
+                 sizeof when);
+        snprintf(ret->text, sizeof ret->text,
+                 "451 4.7.1 Sending limit (%s) of %.100s is reached; room "
+                 "returns at %s",
+                 why, soonest->address, when);
+    }
+    if (!all_never && soonest != NULL)
+        ret->mailbox = *soonest;
+    ret->reply = ret->text;
+}
+
+void
+admit(const struct admit_env *env, const struct decision *d,
+      const struct cost *cost, struct admission *ret)
+{
+    unsigned share = d->plan != NULL ? d->plan->share_percent : 100;
+    const struct mailbox *soonest = NULL, *best = NULL;
+    uint64_t best_ms = WINDOW_NEVER, soonest_ms = WINDOW_NEVER;
+    const char *why = "no account";
+    unsigned n_accounts = 0, n_never = 0;
+
+    *ret = (struct admission){.action = ACTION_DEFER};
+    for (unsigned i = 0; i < d->n_candidates; i++) {
+        const struct candidate *c = &d->candidate[i];
+        struct weighed w;
+
+        switch (c->kind) {
+        case STEP_ACCOUNT:
+            w = weigh(env, &c->mailbox, cost, share);
+            if (w.now) {
+                choose(ret, &c->mailbox, 0);
+                return;
+            }
+            n_never += w.never;
+            if (n_accounts++ == 0) {
+                why = w.why != NULL ? w.why : "full";
+                snprintf(ret->why, sizeof ret->why, "%.100s: %s",
+                         c->mailbox.address, why);
+            }
+            if (!w.never && (soonest == NULL || w.wait_ms < soonest_ms)) {
+                soonest = &c->mailbox;
+                soonest_ms = w.wait_ms;
+            }
+            if (w.waits && (best == NULL || w.wait_ms < best_ms)) {
+                best = &c->mailbox;
+                best_ms = w.wait_ms;
+            }
+            break;
+        case STEP_WAIT:
+            if (best != NULL) {
+                choose(ret, best, best_ms);
+                return;
+            }
+            break;
+        case STEP_MTA:
+            ret->action = ACTION_MTA;
+            return;
+        case STEP_DEFER:
+        case STEP_REJECT:
+            ret->action = c->kind == STEP_DEFER ? ACTION_DEFER : ACTION_REJECT;
+            ret->reply = c->reply;
+            return;
+        case STEP_POOL: /* decide() lists a pool's members one by one */
+            break;
+        }
+    }
+    refuse(env, soonest, soonest_ms, n_accounts > 0 && n_never == n_accounts,
+           why, ret);
+}

@@ -1,0 +1,39 @@
+/* milter/filter/admit.h - candidates to one account, or wait, or refuse.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A forecast, not a limit: what is accepted here waits in the MTA's queue
+ * until the agent takes room for it.
+ */
+#ifndef FILTER_ADMIT_H
+#define FILTER_ADMIT_H
+
+#include "milter/base/clock.h"
+#include "milter/state/hints.h"
+#include "milter/state/quota.h"
+#include "milter/state/status.h"
+#include "policy/decision.h"
+
+struct admit_env { /* all borrowed */
+    struct quota_reader *quota;
+    struct status_reader *status;
+    struct hints *hints;
+    const struct clock *clock;
+};
+
+struct admission {
+    enum action action; /* MTA, ACCOUNT, REJECT or DEFER */
+    /* ACCOUNT; DEFER: the one with room soonest, for a caller that cannot
+     * defer (account NULL = none). */
+    struct mailbox mailbox;
+    uint64_t wait_ms;  /* ACCOUNT: forecast, 0 = could go now */
+    const char *reply; /* REJECT, DEFER: the policy's, or `text` */
+    char text[240];    /* a reply made here */
+    char why[160];     /* for the log: why not the first candidate */
+};
+
+/* Walks the decision's candidates for one transaction of this cost.  Reads
+ * only; never blocks. */
+void admit(const struct admit_env *env, const struct decision *d,
+           const struct cost *cost, struct admission *ret);
+
+#endif

@@ -1,0 +1,267 @@
+/* milter/filter/main.c - gmroute-milter: options, configuration, memory, run.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "milter/base/conf.h"
+#include "milter/base/log.h"
+#include "milter/base/process.h"
+#include "milter/filter/callbacks.h"
+#include "policy/ticket.h"
+
+static const char *
+usage(void)
+{
+    return "usage: gmroute-milter [-c FILE] [-l LEVEL] [-s]\n"
+           "  -c FILE   configuration, default /etc/gmroute/gmroute.yaml\n"
+           "  -l LEVEL  error, warn, info (default) or debug\n"
+           "  -s        log to standard error instead of syslog\n"
+           "  -V        version\n";
+}
+
+struct options {
+    const char *file;
+    enum log_level level;
+    enum log_target target;
+};
+
+static void
+parse_options(int argc, char **argv, struct options *o)
+{
+    int c;
+
+    while ((c = getopt(argc, argv, "c:l:shV")) != -1)
+        switch (c) {
+        case 'c':
+            o->file = optarg;
+            break;
+        case 'l':
+            if (log_level_parse(optarg, &o->level))
+                break;
+            fprintf(stderr,
+                    "gmroute-milter: -l %s: want error, warn, info "
+                    "or debug\n",
+                    optarg);
+            exit(2);
+        case 's':
+            o->target = LOG_TO_STDERR;
+            break;
+        case 'V':
+            puts("gmroute-milter " GMROUTE_VERSION);
+            exit(0);
+        case 'h':
+            fputs(usage(), stdout);
+            exit(0);
+        default:
+            fputs(usage(), stderr);
+            exit(2);
+        }
+    if (optind != argc) {
+        fputs(usage(), stderr);
+        exit(2);
+    }
+}
+
+/* libmilter's own thread waits for SIGHUP, SIGTERM and SIGINT with sigwait(3)
+ * and stops the filter on each.  The kernel gives a signal to the main thread
+ * first, as long as it has it unblocked: so this thread takes them in
+ * handlers, and libmilter runs in another one. */
+static int signal_fd;
+
+static void
+on_signal(int number)
+{
+    uint64_t one = number == SIGHUP ? 1 : 1u << 16;
+    int saved = errno;
+
+    if (write(signal_fd, &one, sizeof one) < 0)
+        errno = saved; /* the counter is full: an event is pending anyway */
+    errno = saved;
+}
+
+static bool
+take_signals(void)
+{
+    struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+
+    signal_fd = eventfd(0, EFD_CLOEXEC);
+    if (signal_fd < 0)
+        return false;
+    sigemptyset(&act.sa_mask);
+    sigaction(SIGHUP, &act, NULL);
+    sigaction(SIGTERM, &act, NULL);
+    sigaction(SIGINT, &act, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return true;
+}
+
+static void
+print_diag(const struct diag *d)
+{
+    for (unsigned i = 0; i < d->n; i++) {
+        const struct diag_item *x = &d->item[i];
+
+        if (x->level == DIAG_ERROR)
+            log_error("%s:%u:%u: error: %s", x->at.file, x->at.line, x->at.col,
+                      x->text);
+        else
+            log_warn("%s:%u:%u: warning: %s", x->at.file, x->at.line, x->at.col,
+                     x->text);
+    }
+}
+
+struct filter {
+    const struct options *options;
+    struct session_env env;
+    struct ticket_keys keys;
+    struct conf_holder *conf;
+};
+
+/* A broken file leaves everything as it is. */
+static void
+reload(struct filter *f)
+{
+    struct diag *d = calloc(1, sizeof *d);
+    struct policy *p = d != NULL ? conf_load(f->options->file, d) : NULL;
+
+    process_notify("RELOADING=1");
+    if (d != NULL)
+        print_diag(d);
+    if (p != NULL) {
+        log_info("configuration loaded again: %zu rules, %zu accounts",
+                 p->n_rules, p->n_accounts);
+        conf_publish(f->conf, p);
+    } else {
+        log_error("configuration not loaded, the old one stays in force");
+    }
+    free(d);
+    process_notify("READY=1");
+}
+
+static void *
+serve(void *cookie)
+{
+    bool *ret_ok = cookie;
+    uint64_t stop = 1u << 16;
+
+    *ret_ok = callbacks_run();
+    /* Ends the main thread's wait, whoever stopped us. */
+    if (write(signal_fd, &stop, sizeof stop) < 0)
+        log_error("cannot end: %s", strerror(errno));
+    return NULL;
+}
+
+static int
+run(struct filter *f)
+{
+    pthread_t server;
+    sigset_t all, old;
+    bool ok = false, stopping = false;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old);
+    if (pthread_create(&server, NULL, serve, &ok) != 0) {
+        log_error("cannot start a thread");
+        return 1;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    process_notify("READY=1");
+    log_info("ready: gmroute-milter " GMROUTE_VERSION);
+    while (!stopping) {
+        uint64_t events = 0;
+
+        if (read(signal_fd, &events, sizeof events) != sizeof events)
+            continue;
+        if (events >= 1u << 16)
+            stopping = true;
+        else
+            reload(f);
+    }
+    process_notify("STOPPING=1");
+    callbacks_stop();
+    pthread_join(server, NULL);
+    log_info("stopped");
+    return ok ? 0 : 1;
+}
+
+static bool
+start(struct filter *f, const struct policy *p)
+{
+    char err[512];
+    uint64_t number;
+
+    if (!conf_ticket_keys_make(p->state.directory, err, sizeof err) ||
+        !conf_ticket_keys(p->state.directory, &f->keys, err, sizeof err)) {
+        log_error("ticket keys: %s", err);
+        return false;
+    }
+    if (hints_open(&f->env.admit.hints, p->state.runtime, p->state.accounts,
+                   err, sizeof err) != STATE_OK) {
+        log_error("shared memory: %s", err);
+        return false;
+    }
+    if (getrandom(&number, sizeof number, 0) != sizeof number) {
+        log_error("no random numbers: %s", strerror(errno));
+        return false;
+    }
+    atomic_store(&f->env.next_number, number);
+    f->env.keys = &f->keys;
+    f->env.admit.clock = &clock_real;
+    f->env.admit.quota = quota_reader_new(p->state.runtime, &clock_real);
+    f->env.admit.status = status_reader_new(p->state.runtime, false);
+    if (f->env.admit.quota == NULL || f->env.admit.status == NULL) {
+        log_error("out of memory");
+        return false;
+    }
+    if (!callbacks_open(&f->env, f->conf, p->milter.listen, err, sizeof err)) {
+        log_error("%s", err);
+        return false;
+    }
+    return true;
+}
+
+int
+main(int argc, char **argv)
+{
+    struct options options = {"/etc/gmroute/gmroute.yaml", LOG_LEVEL_INFO,
+                              LOG_TO_SYSLOG};
+    struct filter f = {.options = &options};
+    struct diag *d = calloc(1, sizeof *d);
+    struct policy *p;
+    int status = 1;
+
+    parse_options(argc, argv, &options);
+    log_open("gmroute-milter", options.target, options.level);
+    if (d == NULL || !take_signals()) {
+        log_error("cannot start: %s", strerror(errno));
+        return 1;
+    }
+    process_raise_files();
+    p = conf_load(options.file, d);
+    print_diag(d);
+    if (p == NULL)
+        goto done;
+    f.conf = conf_holder_new(p);
+    if (f.conf == NULL) {
+        policy_free(p);
+        goto done;
+    }
+    if (start(&f, p))
+        status = run(&f);
+done:
+    quota_reader_free(f.env.admit.quota);
+    status_reader_free(f.env.admit.status);
+    hints_free(f.env.admit.hints);
+    conf_holder_free(f.conf);
+    free(d);
+    return status;
+}

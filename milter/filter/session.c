@@ -1,0 +1,397 @@
+/* milter/filter/session.c - see session.h: facts in, answers out.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "milter/filter/session.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "milter/base/log.h"
+#include "milter/filter/message_plan.h"
+#include "milter/filter/session_private.h"
+#include "policy/address.h"
+
+struct session *
+session_new(struct session_env *env, struct conf *conf)
+{
+    struct session *s = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        return NULL;
+    s->env = env;
+    s->conf = conf_ref_again(conf);
+    s->scratch = scratch_new();
+    s->connection = arena_new();
+    if (s->scratch == NULL || s->connection == NULL) {
+        session_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+void
+session_free(struct session *s)
+{
+    if (s == NULL)
+        return;
+    session_reset(s);
+    scratch_free(s->scratch);
+    arena_free(s->connection);
+    conf_unref(s->conf);
+    free(s);
+}
+
+const struct policy *
+session_policy(const struct session *s)
+{
+    return s->conf->policy;
+}
+
+const struct session_reply *
+session_reply(const struct session *s)
+{
+    return &s->reply;
+}
+
+void
+session_reset(struct session *s)
+{
+    arena_free(s->arena);
+    s->arena = NULL;
+    free(s->headers.at);
+    free(s->macros.at);
+    s->headers = s->macros = (struct pairs){0};
+    s->recipients = NULL;
+    s->recipients_end = &s->recipients;
+    s->n_recipients = 0;
+    s->size_octets = 0;
+    s->queue_id = "";
+    s->failed = false;
+    scratch_reset(s->scratch);
+}
+
+/* "550 5.7.1 text" in its three parts; the policy compiler has checked the
+ * form of its own replies. */
+enum answer
+session_answer(struct session *s, const char *reply)
+{
+    struct session_reply *r = &s->reply;
+    const char *text = reply;
+
+    memset(r, 0, sizeof *r);
+    memcpy(r->code, reply, 3);
+    text += reply[3] == ' ' ? 4 : 3;
+    if (sscanf(text, "%11[245.0-9]", r->enhanced) == 1 &&
+        strchr(r->enhanced, '.') != NULL)
+        text += strlen(r->enhanced);
+    else
+        snprintf(r->enhanced, sizeof r->enhanced, "%c.7.1", reply[0]);
+    while (*text == ' ')
+        text++;
+    snprintf(r->text, sizeof r->text, "%s", text);
+    return reply[0] == '5' ? ANSWER_REJECT : ANSWER_TEMPFAIL;
+}
+
+enum answer
+session_fail(struct session *s, const char *what)
+{
+    s->failed = true;
+    hints_count(s->env->admit.hints, HINTS_FAILED, 1);
+    log_error("message deferred: %s", what);
+    return session_answer(s, "451 4.3.0 gmroute: temporary failure");
+}
+
+static void
+client_address(struct facts_client *c, const struct sockaddr *addr,
+               bool *ret_port_zero)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+    if (addr != NULL && addr->sa_family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)addr;
+
+        memcpy(c->address, mapped, sizeof mapped);
+        memcpy(c->address + 12, &in->sin_addr, 4);
+        c->known = true;
+        *ret_port_zero = in->sin_port == 0;
+    } else if (addr != NULL && addr->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const void *)addr;
+
+        memcpy(c->address, &in6->sin6_addr, 16);
+        c->known = true;
+        *ret_port_zero = in6->sin6_port == 0;
+    } else {
+        *ret_port_zero = true;
+    }
+}
+
+static bool
+in_networks(const struct facts_client *c, const struct network *net, size_t n)
+{
+    for (size_t i = 0; c->known && i < n; i++) {
+        unsigned whole = net[i].bits / 8, rest = net[i].bits % 8;
+        unsigned mask = rest != 0 ? 0xffu << (8 - rest) & 0xffu : 0;
+
+        if (memcmp(c->address, net[i].address, whole) == 0 &&
+            (rest == 0 ||
+             ((c->address[whole] ^ net[i].address[whole]) & mask) == 0))
+            return true;
+    }
+    return false;
+}
+
+void
+session_connect(struct session *s, const char *name,
+                const struct sockaddr *addr)
+{
+    const struct policy *p = session_policy(s);
+
+    client_address(&s->client, addr, &s->no_port);
+    s->client.name =
+        slice_of(arena_copy(s->connection, slice_of(name != NULL ? name : "")));
+    s->reinjects = in_networks(&s->client, p->milter.reinject_from,
+                               p->milter.n_reinject_from);
+}
+
+void
+session_helo(struct session *s, const char *helo)
+{
+    s->helo = slice_of(arena_copy(s->connection, slice_of(helo)));
+}
+
+/* Postfix gives paths with <> from SMTP and without from sendmail(1). */
+static struct slice
+without_brackets(struct slice path)
+{
+    if (path.len >= 2 && path.at[0] == '<' && path.at[path.len - 1] == '>')
+        return (struct slice){path.at + 1, path.len - 2};
+    return path;
+}
+
+/* RFC 5321 F.2: "@one,@two:user@domain"; the route means nothing today, and
+ * Postfix deletes a recipient only under its spelling without it. */
+static struct slice
+without_route(struct slice path)
+{
+    const char *colon;
+
+    if (path.len == 0 || path.at[0] != '@')
+        return path;
+    colon = memchr(path.at, ':', path.len);
+    return colon != NULL ? slice_from(path, (size_t)(colon - path.at) + 1)
+                         : path;
+}
+
+enum answer
+session_mail(struct session *s, const char *path, char *const *args,
+             const char *auth, bool tls)
+{
+    struct slice sender = slice_of(path);
+    bool bare = sender.len == 0 || sender.at[0] != '<';
+
+    session_reset(s);
+    s->arena = arena_new();
+    if (s->arena == NULL)
+        return session_fail(s, "out of memory");
+    s->now_ms = clock_wall_ms(s->env->admit.clock);
+    s->sender =
+        slice_of(arena_copy(s->arena, without_route(without_brackets(sender))));
+    s->auth =
+        slice_of(arena_copy(s->arena, slice_of(auth != NULL ? auth : "")));
+    if (s->sender.at == NULL || s->auth.at == NULL)
+        return session_fail(s, "out of memory");
+    s->tls = tls;
+    /* A client could leave out the brackets, but its connection would have a
+     * port; what sendmail(1) hands in has neither. */
+    s->local = bare && s->no_port;
+    s->claimed_octets = 0;
+    for (; args != NULL && *args != NULL; args++)
+        if (strncasecmp(*args, "SIZE=", 5) == 0)
+            s->claimed_octets = strtoull(*args + 5, NULL, 10);
+    return ANSWER_CONTINUE;
+}
+
+static bool
+pairs_add(struct session *s, struct pairs *p, const char *name,
+          const char *value)
+{
+    struct facts_pair *grown;
+
+    if (p->n == p->room) {
+        size_t room = p->room != 0 ? p->room * 2 : 32;
+
+        grown = reallocarray(p->at, room, sizeof *grown);
+        if (grown == NULL)
+            return false;
+        p->at = grown;
+        p->room = room;
+    }
+    p->at[p->n].name = slice_of(arena_copy(s->arena, slice_of(name)));
+    p->at[p->n].value = slice_of(arena_copy(s->arena, slice_of(value)));
+    if (p->at[p->n].name.at == NULL || p->at[p->n].value.at == NULL)
+        return false;
+    p->n++;
+    return true;
+}
+
+void
+session_macro(struct session *s, const char *name, const char *value)
+{
+    if (s->arena != NULL && value != NULL &&
+        !pairs_add(s, &s->macros, name, value))
+        session_fail(s, "out of memory");
+}
+
+void
+session_facts(const struct session *s, enum facts_stage stage, struct facts *f)
+{
+    *f = (struct facts){
+        .stage = stage,
+        .now_s = s->now_ms / 1000,
+        .local = s->local,
+        .tls = s->tls,
+        .client = s->client,
+        .helo = s->helo,
+        .auth = s->auth,
+        .sender = s->sender,
+        .n_macros = s->macros.n,
+        .macro = s->macros.at,
+        .n_headers = s->headers.n,
+        .header = s->headers.at,
+        .size_octets = s->size_octets,
+        .n_recipients = s->n_recipients,
+    };
+}
+
+/* A tag that comes in from outside: only a content filter that we know may
+ * bring our own back. */
+static enum answer
+tagged_recipient(struct session *s, struct slice address)
+{
+    const char *tag_domain = session_policy(s)->milter.tag_domain;
+    enum ticket_result result = TICKET_EFOREIGN;
+    struct tag tag;
+
+    if (s->reinjects) {
+        result = ticket_read(address, tag_domain, s->env->keys, &tag);
+        if (result == TICKET_OK)
+            return ANSWER_CONTINUE;
+    }
+    hints_count(s->env->admit.hints, HINTS_FORGED, 1);
+    log_warn("refused recipient=<%.*s>: address of our own tag domain %s from "
+             "client=%.*s%s%s",
+             SLICE_FMT(address), tag_domain, SLICE_FMT(s->client.name),
+             s->reinjects ? ": " : ", which is not in milter.reinject_from",
+             s->reinjects ? ticket_result_text(result) : "");
+    return session_answer(s, "550 5.7.1 Recipient address is reserved for "
+                             "internal use");
+}
+
+static struct recipient *
+recipient_new(struct session *s, struct slice spelling)
+{
+    struct recipient *r = arena_alloc(s->arena, 1, sizeof *r);
+    char canonical[TAGGED_MAX + 1];
+
+    if (r == NULL)
+        return NULL;
+    r->spelling = arena_copy(s->arena, spelling);
+    if (address_canonical(spelling, canonical, sizeof canonical) > 0) {
+        for (char *c = canonical; *c != 0; c++)
+            *c = slice_lower(*c);
+        r->folded = arena_copy(s->arena, slice_of(canonical));
+    } else {
+        r->folded = r->spelling; /* stays with the MTA */
+    }
+    return r->spelling != NULL && r->folded != NULL ? r : NULL;
+}
+
+enum answer
+session_rcpt(struct session *s, const char *path, char *const *args)
+{
+    struct slice address = without_route(without_brackets(slice_of(path)));
+    const struct policy *p = session_policy(s);
+    struct recipient *r;
+
+    if (s->failed || s->arena == NULL)
+        return session_fail(s, "an earlier step of the message failed");
+    r = recipient_new(s, address);
+    if (r == NULL)
+        return session_fail(s, "out of memory");
+    if (ticket_is_tagged(address, p->milter.tag_domain)) {
+        enum answer a = tagged_recipient(s, address);
+
+        if (a != ANSWER_CONTINUE)
+            return a;
+        r->tagged_already = true;
+    } else if (p->needs & POLICY_NEEDS_RCPT_REPLY) {
+        struct decision *d = &s->decision;
+        struct facts f;
+
+        session_facts(s, FACTS_RCPT, &f);
+        if (decide(p, &f, address, s->scratch, d, NULL) != DECIDE_OK)
+            return session_fail(s, "out of memory");
+        /* A temporary refusal of sendmail(1) would be tried again every
+         * minute for ever: the queue, which ends, takes it instead. */
+        if (d->action == ACTION_REJECT ||
+            (d->action == ACTION_DEFER && !s->local)) {
+            message_log_refused(s, r->spelling, d);
+            return session_answer(s, d->reply);
+        }
+    }
+    for (; args != NULL && *args != NULL; args++) {
+        if (strncasecmp(*args, "ORCPT=", 6) == 0)
+            r->orcpt = arena_copy(s->arena, slice_of(*args));
+        if (strncasecmp(*args, "NOTIFY=", 7) == 0)
+            r->notify = arena_copy(s->arena, slice_of(*args));
+    }
+    *s->recipients_end = r;
+    s->recipients_end = &r->next;
+    s->n_recipients++;
+    return ANSWER_CONTINUE;
+}
+
+enum answer
+session_header(struct session *s, const char *name, const char *value)
+{
+    if (s->failed || s->arena == NULL)
+        return ANSWER_CONTINUE; /* answered at the end of the message */
+    if (s->headers.n == HEADERS_MAX)
+        return ANSWER_CONTINUE;
+    if (!pairs_add(s, &s->headers, name, value))
+        return session_fail(s, "out of memory");
+    /* "Name: value" and a line end of two octets for each line of it. */
+    s->size_octets += strlen(name) + 1 + strlen(value) + 2;
+    for (const char *c = strchr(value, '\n'); c != NULL;
+         c = strchr(c + 1, '\n'))
+        s->size_octets += c == value || c[-1] != '\r';
+    if (value[0] != ' ' && value[0] != '\t')
+        s->size_octets++;
+    return ANSWER_CONTINUE;
+}
+
+enum answer
+session_body(struct session *s, size_t octets)
+{
+    s->size_octets += octets;
+    return ANSWER_CONTINUE;
+}
+
+enum answer
+session_eom(struct session *s, const char *queue_id, const struct mta_ops *ops,
+            void *mta)
+{
+    enum answer a;
+
+    if (s->failed || s->arena == NULL)
+        return session_fail(s, "an earlier step of the message failed");
+    s->size_octets += 2; /* the empty line behind the header */
+    s->queue_id = queue_id != NULL ? queue_id : "";
+    a = message_finish(s, ops, mta);
+    session_reset(s);
+    return a;
+}
