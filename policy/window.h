@@ -70,4 +70,8 @@ uint64_t window_room_at(const struct window *w, uint64_t now_ms, uint64_t n,
 void window_restore(struct window *w, uint64_t now_ms, uint64_t bucket,
                     uint64_t n);
 
+/* Sums the buckets again: for the next writer, after one that may have died
+ * in the middle of a change. */
+void window_repair(struct window *w);
+
 #endif
