@@ -275,17 +275,42 @@ log_text(enum log_level level, const char *fmt, va_list ap)
     log_end(&l);
 }
 
-#define LOG_FUNCTION(name, level)   \
-    void name(const char *fmt, ...) \
-    {                               \
-        va_list ap;                 \
-                                    \
-        va_start(ap, fmt);          \
-        log_text(level, fmt, ap);   \
-        va_end(ap);                 \
-    }
+void
+log_error(const char *fmt, ...)
+{
+    va_list ap;
 
-LOG_FUNCTION(log_error, LOG_LEVEL_ERROR)
-LOG_FUNCTION(log_warn, LOG_LEVEL_WARN)
-LOG_FUNCTION(log_info, LOG_LEVEL_INFO)
-LOG_FUNCTION(log_debug, LOG_LEVEL_DEBUG)
+    va_start(ap, fmt);
+    log_text(LOG_LEVEL_ERROR, fmt, ap);
+    va_end(ap);
+}
+
+void
+log_warn(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    log_text(LOG_LEVEL_WARN, fmt, ap);
+    va_end(ap);
+}
+
+void
+log_info(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    log_text(LOG_LEVEL_INFO, fmt, ap);
+    va_end(ap);
+}
+
+void
+log_debug(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    log_text(LOG_LEVEL_DEBUG, fmt, ap);
+    va_end(ap);
+}
