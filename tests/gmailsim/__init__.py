@@ -1,0 +1,1 @@
+"""Gmail's submission service and OAuth2 token endpoint, simulated."""
