@@ -182,7 +182,10 @@ tls_client_new(const char *ca_file, char *err, size_t err_size)
     if (!load_trust(c->ctx, ca_file, err, err_size))
         goto failed;
 
-    SSL_CTX_set_options(c->ctx, SSL_OP_NO_RENEGOTIATION);
+    /* A lost connection says nothing against its session; OpenSSL would
+     * forbid to resume it.  tls_failed tells such an end from a good one. */
+    SSL_CTX_set_options(c->ctx,
+                        SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
     SSL_CTX_set_mode(c->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE |
                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                  SSL_MODE_RELEASE_BUFFERS);
@@ -215,18 +218,14 @@ tls_client_free(struct tls_client *c)
 static enum stream_result
 tls_failed(struct tls *t, int r)
 {
+    int error = SSL_get_error(t->ssl, r);
     char why[160];
 
-    switch (SSL_get_error(t->ssl, r)) {
-    case SSL_ERROR_ZERO_RETURN:
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
+        return stream_fail(t->s, STREAM_ETIMEOUT, "timeout");
+    if (error == SSL_ERROR_ZERO_RETURN && t->below_result == STREAM_OK)
         return stream_fail(t->s, STREAM_EOF, "%s",
                            stream_result_text(STREAM_EOF));
-    case SSL_ERROR_WANT_READ:
-    case SSL_ERROR_WANT_WRITE:
-        return stream_fail(t->s, STREAM_ETIMEOUT, "timeout");
-    default:
-        break;
-    }
     t->broken = true;
     if (t->below_result == STREAM_EOF)
         return stream_fail(t->s, STREAM_ELOST,
