@@ -2,7 +2,6 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <errno.h>
-#include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,63 +12,11 @@
 #include <unistd.h>
 
 #include "milter/base/conf.h"
+#include "milter/base/daemon.h"
 #include "milter/base/log.h"
 #include "milter/base/process.h"
 #include "milter/filter/callbacks.h"
 #include "policy/ticket.h"
-
-static const char *
-usage(void)
-{
-    return "usage: gmroute-milter [-c FILE] [-l LEVEL] [-s]\n"
-           "  -c FILE   configuration, default /etc/gmroute/gmroute.yaml\n"
-           "  -l LEVEL  error, warn, info (default) or debug\n"
-           "  -s        log to standard error instead of syslog\n"
-           "  -V        version\n";
-}
-
-struct options {
-    const char *file;
-    enum log_level level;
-    enum log_target target;
-};
-
-static void
-parse_options(int argc, char **argv, struct options *o)
-{
-    int c;
-
-    while ((c = getopt(argc, argv, "c:l:shV")) != -1)
-        switch (c) {
-        case 'c':
-            o->file = optarg;
-            break;
-        case 'l':
-            if (log_level_parse(optarg, &o->level))
-                break;
-            fprintf(stderr,
-                    "gmroute-milter: -l %s: want error, warn, info "
-                    "or debug\n",
-                    optarg);
-            exit(2);
-        case 's':
-            o->target = LOG_TO_STDERR;
-            break;
-        case 'V':
-            puts("gmroute-milter " GMROUTE_VERSION);
-            exit(0);
-        case 'h':
-            fputs(usage(), stdout);
-            exit(0);
-        default:
-            fputs(usage(), stderr);
-            exit(2);
-        }
-    if (optind != argc) {
-        fputs(usage(), stderr);
-        exit(2);
-    }
-}
 
 /* libmilter's own thread waits for SIGHUP, SIGTERM and SIGINT with sigwait(3)
  * and stops the filter on each.  The kernel gives a signal to the main thread
@@ -104,23 +51,8 @@ take_signals(void)
     return true;
 }
 
-static void
-print_diag(const struct diag *d)
-{
-    for (unsigned i = 0; i < d->n; i++) {
-        const struct diag_item *x = &d->item[i];
-
-        if (x->level == DIAG_ERROR)
-            log_error("%s:%u:%u: error: %s", x->at.file, x->at.line, x->at.col,
-                      x->text);
-        else
-            log_warn("%s:%u:%u: warning: %s", x->at.file, x->at.line, x->at.col,
-                     x->text);
-    }
-}
-
 struct filter {
-    const struct options *options;
+    const char *file;
     struct session_env env;
     struct ticket_keys keys;
     struct conf_holder *conf;
@@ -130,12 +62,9 @@ struct filter {
 static void
 reload(struct filter *f)
 {
-    struct diag *d = calloc(1, sizeof *d);
-    struct policy *p = d != NULL ? conf_load(f->options->file, d) : NULL;
+    struct policy *p = daemon_load(f->file);
 
     process_notify("RELOADING=1");
-    if (d != NULL)
-        print_diag(d);
     if (p != NULL) {
         log_info("configuration loaded again: %zu rules, %zu accounts",
                  p->n_rules, p->n_accounts);
@@ -143,7 +72,6 @@ reload(struct filter *f)
     } else {
         log_error("configuration not loaded, the old one stays in force");
     }
-    free(d);
     process_notify("READY=1");
 }
 
@@ -232,36 +160,34 @@ start(struct filter *f, const struct policy *p)
 int
 main(int argc, char **argv)
 {
-    struct options options = {"/etc/gmroute/gmroute.yaml", LOG_LEVEL_INFO,
-                              LOG_TO_SYSLOG};
-    struct filter f = {.options = &options};
-    struct diag *d = calloc(1, sizeof *d);
+    struct daemon_options options;
+    struct filter f = {0};
     struct policy *p;
-    int status = 1;
+    int status;
 
-    parse_options(argc, argv, &options);
-    log_open("gmroute-milter", options.target, options.level);
-    if (d == NULL || !take_signals()) {
-        log_error("cannot start: %s", strerror(errno));
+    if (!daemon_options(argc, argv, "gmroute-milter", &options, &status))
+        return status;
+    status = 1;
+    f.file = options.file;
+    if (!take_signals()) {
+        log_error("cannot take signals: %s", strerror(errno));
         return 1;
     }
     process_raise_files();
-    p = conf_load(options.file, d);
-    print_diag(d);
+    p = daemon_load(f.file);
     if (p == NULL)
-        goto done;
+        return 1;
     f.conf = conf_holder_new(p);
     if (f.conf == NULL) {
         policy_free(p);
-        goto done;
+        return 1;
     }
     if (start(&f, p))
         status = run(&f);
-done:
     quota_reader_free(f.env.admit.quota);
     status_reader_free(f.env.admit.status);
     hints_free(f.env.admit.hints);
     conf_holder_free(f.conf);
-    free(d);
+    explicit_bzero(&f.keys, sizeof f.keys);
     return status;
 }

@@ -28,7 +28,11 @@ enum ledger_result {
                           * may start; ledger_trouble() says why */
 };
 
-enum { LEDGER_DIGEST = 32, LEDGER_TEXT = 256, LEDGER_ID = 64 };
+enum {
+    LEDGER_DIGEST = 32,
+    LEDGER_TEXT = 1024, /* octets kept of a sender, Message-ID or reply */
+    LEDGER_ID = 64,     /* octets kept of a queue id or enhanced code */
+};
 
 /* What identifies the content of a message: SHA-256 over its Message-ID, a
  * NUL, and its body. */
@@ -77,14 +81,16 @@ enum ledger_result ledger_begin(struct ledger *l, const struct attempt *a,
                                 size_t n, const struct taken *charge,
                                 int64_t *rets);
 
-/* After the flight, before the LMTP answer: the results, and what is given
- * back (NULL = nothing; the units in it are subtracted from their buckets).
- * Returns when fsynced.  While the disk refuses, keeps the entry and writes
- * it as soon as it can, and returns EUNAVAILABLE after wait_ms. */
+/* After the flight, before the LMTP answer: the results, and the charge as it
+ * stands now: `before` (what ledger_begin wrote) is subtracted from its
+ * buckets and `after` is added to its own; both NULL = no change, `after`
+ * NULL = all is given back.  Returns when fsynced.  While the disk refuses,
+ * keeps the entry and writes it as soon as it can, and returns EUNAVAILABLE
+ * after wait_ms. */
 enum ledger_result ledger_finish(struct ledger *l,
                                  const struct attempt_result *r, size_t n,
-                                 const struct taken *give_back,
-                                 uint64_t wait_ms);
+                                 const struct taken *before,
+                                 const struct taken *after, uint64_t wait_ms);
 
 /* An attempt without a flight (no room, no token, refused by rule): one row
  * each, not waited for. */
@@ -134,8 +140,9 @@ enum ledger_result ledger_states(
                  enum account_state s, uint64_t until_ms, const char *reason),
     void *cookie);
 
-/* Tickets whose last attempt within since_ms was put off: to rebuild the
- * waiting counts. */
+/* Tickets whose last attempt, made at or after since_ms, was put off or is in
+ * doubt: to rebuild the waiting counts.  Once for each account of a ticket.
+ * since_ms and last_ms are Unix time (wall clock), not quota time. */
 enum ledger_result ledger_waiting(
     struct ledger *l, uint64_t since_ms,
     void (*each)(void *cookie, uint64_t ticket, uint64_t account,
@@ -143,7 +150,9 @@ enum ledger_result ledger_waiting(
     void *cookie);
 
 struct ledger_stats {
-    uint64_t entries, commits, fsyncs, failures;
+    uint64_t entries;         /* calls written: begin, finish, note, ... */
+    uint64_t commits, fsyncs; /* fsyncs of commits; checkpoints come on top */
+    uint64_t failures;        /* tries that failed, and entries not kept */
 };
 void ledger_stats(const struct ledger *l, struct ledger_stats *ret);
 

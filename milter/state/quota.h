@@ -57,13 +57,20 @@ struct taken {
     } charge[LIMITS_MAX];
 };
 
-/* Why an account cannot take something now, and when it can. */
+/* Why an account cannot take something now, and when it can.
+ *
+ * COOLING ends by time: once its until has passed the state is OK here.
+ * at_ms is WINDOW_NEVER
+ * - with limiting >= 0: the cost exceeds that whole limit (its share), or
+ * - with limiting -1: the state is one that a person must end, or the account
+ *   is unknown here; nobody knows when. */
 struct room {
     bool ok;
     enum account_state state; /* of the agent; the token's is in status.h */
-    int limiting;             /* enum dimension, -1 = none */
-    uint64_t at_ms;       /* quota time when it fits; WINDOW_NEVER = never */
-    uint64_t limit, used; /* of the limiting window */
+    int limiting;             /* enum dimension: what makes at_ms so late;
+                               * -1 = no window */
+    uint64_t at_ms;           /* quota time when it fits */
+    uint64_t limit, used;     /* of the limiting window, whole */
     uint64_t window_ms;
 };
 
@@ -89,8 +96,11 @@ struct quota_view {
 
 struct quota; /* the agent's handle: segment and locks */
 
-/* Makes the segment for this policy.  quota_time_floor_ms: quota time starts
- * no lower (the newest time in the ledger; 0 = none). */
+/* Makes the segment for this policy, always a fresh one, with a slot for each
+ * named account; the ledger refills it.  An older one is marked retired, and
+ * its readers come over by themselves.  STATE_ETAKEN while another agent
+ * lives.  quota_time_floor_ms: quota time starts no lower (the newest time in
+ * the ledger; 0 = none).  The clock is borrowed. */
 enum state_result quota_make(struct quota **ret, const char *directory,
                              const struct policy *p, const struct clock *clock,
                              uint64_t quota_time_floor_ms, char *err,
@@ -98,30 +108,49 @@ enum state_result quota_make(struct quota **ret, const char *directory,
 void quota_free(struct quota *q);
 
 /* Limits changed: windows of the same dimension and length keep what was
- * spent; a new one starts with what the others of its dimension know. */
+ * spent; a new one starts with what the others of its dimension know.
+ * STATE_ELAYOUT: an account has more limits than the segment has windows for;
+ * nothing was changed, and err asks for a restart of the agent. */
 enum state_result quota_reload(struct quota *q, const struct policy *p,
                                char *err, size_t err_size);
 
 uint64_t quota_now_ms(const struct quota *q);
 
-/* Makes sure the mailbox has a slot with its account's limits. */
+/* Makes sure the mailbox has a slot with its account's limits; cheap when it
+ * has.  STATE_EFULL, STATE_ENOSPACE, STATE_ELAYOUT (as quota_reload). */
 enum state_result quota_open(struct quota *q, const struct mailbox *m);
 
-/* Takes room for one transaction, all windows or none.  share_percent 100 =
- * the whole limit.  Returns true and *ret, or false and *ret_room. */
+/* Takes room for one transaction, all windows or none.  share_percent 1..100
+ * of every limit but pace; 100 = the whole limit.  Returns true and *ret, or
+ * false and *ret_room.  An account that was never opened has no room. */
 bool quota_take(struct quota *q, uint64_t id, const struct cost *c,
                 unsigned share_percent, struct taken *ret,
                 struct room *ret_room);
 void quota_give_back(struct quota *q, const struct taken *t);
+
+/* Would quota_take succeed now?  Takes nothing. */
+bool quota_fits(struct quota *q, uint64_t id, const struct cost *c,
+                unsigned share_percent, struct room *ret);
+
+/* After Gmail's answer: moves what was taken to the present bucket.  Gmail
+ * counts a message when it accepts it, which is later than our taking; a
+ * charge that stood in the earlier bucket would run out before Gmail's. */
+void quota_settle(struct quota *q, struct taken *t);
 
 /* Gives back a part: `recipients` of t were refused while the transaction
  * went through. */
 void quota_give_back_recipients(struct quota *q, struct taken *t,
                                 uint32_t recipients, uint32_t external);
 
-/* Rebuilding from the ledger. */
+/* Rebuilding from the ledger: one spent bucket of an opened account.  A
+ * window length that the account no longer has counts in all its windows of
+ * that dimension: rather too much than too little. */
 void quota_restore(struct quota *q, uint64_t id, enum dimension d,
                    uint64_t window_ms, uint64_t bucket, uint64_t units);
+
+/* After the last quota_restore: a window that got nothing starts with what
+ * the others of its dimension know. */
+void quota_restored(struct quota *q);
 
 void quota_set_state(struct quota *q, uint64_t id, enum account_state s,
                      uint64_t until_ms, const char *reason);
@@ -140,40 +169,51 @@ enum quota_event {
 };
 void quota_count(struct quota *q, uint64_t id, enum quota_event e, uint32_t n);
 
+/* Says that the agent is alive; about once a second (segment_inspect). */
+void quota_beat(struct quota *q);
+
 /* Asks the token daemon for a token other than the one with this serial
  * (0 = none yet), and wakes it. */
 void quota_want_token(struct quota *q, uint64_t id, uint64_t refused_serial);
 
 /* ---- readers, in any process ---- */
 
-struct quota_reader; /* attaches by itself, again when the agent restarts */
+struct quota_reader; /* attaches by itself, again when the agent restarts;
+                      * any thread */
 
+/* NULL = out of memory.  The clock is borrowed. */
 struct quota_reader *quota_reader_new(const char *directory,
                                       const struct clock *clock);
 void quota_reader_free(struct quota_reader *r);
 
 /* STATE_EABSENT while the agent has made no segment, STATE_EEMPTY for an
- * account it does not know yet. */
+ * account it does not know yet, STATE_EBUSY when the agent died while it wrote
+ * this one. */
 enum state_result quota_peek(struct quota_reader *r, uint64_t id,
                              struct quota_view *ret);
 
 /* When could the account take this cost, with so much accepted before it
- * (hints + waiting)?  Unknown accounts answer from the limits alone. */
+ * (hints + waiting)?  Accounts that the agent does not know yet answer from
+ * their limits alone.  Other failures as quota_peek. */
 enum state_result quota_forecast(struct quota_reader *r,
                                  const struct mailbox *m, const struct cost *c,
                                  const struct cost *ahead,
                                  unsigned share_percent, struct room *ret,
                                  uint64_t *ret_now_ms);
 
-/* Calls each for every account of the segment until it returns false. */
+/* Calls each for every account of the segment until it returns false.  An
+ * account that cannot be read is left out and is the result at the end. */
 enum state_result quota_each(struct quota_reader *r,
                              bool (*each)(void *cookie,
                                           const struct quota_view *v),
                              void *cookie);
 
-/* The token daemon's ear: calls each for every account whose request changed
- * since the last call, then waits up to ms for the next one.  serial: of the
- * refused token, 0 = there was none. */
+/* The token daemon's ear, one thread: calls each for every account whose
+ * request changed since the last call; when there is none, waits up to
+ * wait_ms for one.  refused_serial 0 = there was no token.  The first call
+ * after a restart of either side tells all that was ever asked; who has
+ * another token than the refused one has nothing to do.  STATE_EABSENT after
+ * wait_ms without a segment. */
 enum state_result quota_wants(struct quota_reader *r, uint64_t wait_ms,
                               void (*each)(void *cookie, uint64_t id,
                                            const char *identity,

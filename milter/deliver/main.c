@@ -1,0 +1,307 @@
+/* milter/deliver/main.c - gmroute-deliver: start in the order that loses
+ * nothing, run, drain.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <errno.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "milter/base/conf.h"
+#include "milter/base/daemon.h"
+#include "milter/base/log.h"
+#include "milter/base/process.h"
+#include "milter/deliver/listener.h"
+
+enum { DRAIN_MS = 30 * 1000, TICK_MS = 1000, SWEEP_MS = 60 * 1000 };
+
+struct agent {
+    const char *file;
+    struct conf_holder *conf;
+    struct ticket_keys keys;
+    struct relay_env env;
+    struct status_reader *status;
+    struct listener *listener;
+    char hostname[256];
+    uint64_t swept_ms;
+};
+
+static void
+find_hostname(struct agent *a, const struct policy *p)
+{
+    const struct addrinfo hints = {.ai_flags = AI_CANONNAME,
+                                   .ai_socktype = SOCK_STREAM};
+    struct addrinfo *list = NULL;
+
+    if (p->hostname != NULL) {
+        snprintf(a->hostname, sizeof a->hostname, "%s", p->hostname);
+        return;
+    }
+    if (gethostname(a->hostname, sizeof a->hostname - 1) != 0)
+        snprintf(a->hostname, sizeof a->hostname, "localhost");
+    if (strchr(a->hostname, '.') == NULL &&
+        getaddrinfo(a->hostname, NULL, &hints, &list) == 0 &&
+        list->ai_canonname != NULL)
+        snprintf(a->hostname, sizeof a->hostname, "%s", list->ai_canonname);
+    if (list != NULL)
+        freeaddrinfo(list);
+    if (strchr(a->hostname, '.') == NULL)
+        log_warn("this host's name \"%s\" is not a full domain name; Gmail "
+                 "may refuse it: set hostname in %s",
+                 a->hostname, p->file);
+}
+
+/* ---- what the book knows, back into memory ---- */
+
+static void
+restore_spent(void *cookie, uint64_t account, const char *identity,
+              enum dimension d, uint64_t window_ms, uint64_t bucket,
+              uint64_t units)
+{
+    struct agent *a = cookie;
+    struct conf *conf = conf_ref(a->conf);
+    struct mailbox m;
+
+    /* An account that is no longer configured has no limits to keep. */
+    if (policy_mailbox(conf->policy, identity, &m) && m.id == account &&
+        quota_open(a->env.quota, &m) == STATE_OK)
+        quota_restore(a->env.quota, account, d, window_ms, bucket, units);
+    conf_unref(conf);
+}
+
+static void
+restore_state(void *cookie, uint64_t account, const char *identity,
+              enum account_state s, uint64_t until_ms, const char *reason)
+{
+    struct agent *a = cookie;
+    struct conf *conf = conf_ref(a->conf);
+    struct mailbox m;
+
+    if (policy_mailbox(conf->policy, identity, &m) && m.id == account &&
+        quota_open(a->env.quota, &m) == STATE_OK)
+        quota_set_state(a->env.quota, account, s, until_ms, reason);
+    conf_unref(conf);
+}
+
+static void
+restore_waiting(void *cookie, uint64_t ticket, uint64_t account,
+                const char *identity, uint64_t last_ms, uint32_t recipients)
+{
+    struct agent *a = cookie;
+
+    (void)identity;
+    attempts_waiting(a->env.attempts, ticket, account, recipients, last_ms);
+}
+
+static bool
+restore(struct agent *a, const struct policy *p)
+{
+    uint64_t now_ms = quota_now_ms(a->env.quota);
+
+    for (size_t i = 0; i < p->n_accounts; i++) {
+        char identity[IDENTITY_MAX + 1];
+        struct mailbox m;
+
+        if (p->accounts[i].is_template)
+            continue;
+        mailbox_identity(p->accounts[i].address, p->accounts[i].smarthost->name,
+                         identity);
+        if (policy_mailbox(p, identity, &m))
+            quota_open(a->env.quota, &m);
+    }
+    return ledger_spent(a->env.ledger, restore_spent, a) == LEDGER_OK &&
+           ledger_states(a->env.ledger, restore_state, a) == LEDGER_OK &&
+           ledger_waiting(
+               a->env.ledger,
+               now_ms > ATTEMPTS_FORGET_MS ? now_ms - ATTEMPTS_FORGET_MS : 0,
+               restore_waiting, a) == LEDGER_OK;
+}
+
+static bool
+open_book(struct agent *a, const struct policy *p)
+{
+    uint64_t in_doubt = 0;
+    char err[512];
+
+    if (ledger_open(&a->env.ledger, p->state.directory, &clock_real, err,
+                    sizeof err) != LEDGER_OK) {
+        log_error("ledger: %s", err);
+        return false;
+    }
+    if (ledger_recover(a->env.ledger, &in_doubt) != LEDGER_OK) {
+        ledger_trouble(a->env.ledger, err, sizeof err);
+        log_error("ledger: %s", err);
+        return false;
+    }
+    if (in_doubt > 0)
+        log_warn("%llu deliveries were under way when the agent last ended: "
+                 "in doubt, counted as spent, tried again when the MTA comes",
+                 (unsigned long long)in_doubt);
+    return true;
+}
+
+static bool
+start(struct agent *a, const struct policy *p)
+{
+    char err[512];
+
+    a->env.conf = a->conf;
+    a->env.clock = &clock_real;
+    a->env.keys = &a->keys;
+    a->env.hostname = a->hostname;
+    find_hostname(a, p);
+    if (!conf_ticket_keys_make(p->state.directory, err, sizeof err) ||
+        !conf_ticket_keys(p->state.directory, &a->keys, err, sizeof err)) {
+        log_error("ticket keys: %s", err);
+        return false;
+    }
+    if (!open_book(a, p))
+        return false;
+    if (quota_make(&a->env.quota, p->state.runtime, p, &clock_real,
+                   ledger_newest_ms(a->env.ledger), err,
+                   sizeof err) != STATE_OK ||
+        hints_open(&a->env.hints, p->state.runtime, p->state.accounts, err,
+                   sizeof err) != STATE_OK) {
+        log_error("shared memory: %s", err);
+        return false;
+    }
+    a->status = status_reader_new(p->state.runtime, true);
+    a->env.attempts = attempts_new(a->env.quota);
+    if (a->status == NULL || a->env.attempts == NULL)
+        return false;
+    if (!restore(a, p)) {
+        ledger_trouble(a->env.ledger, err, sizeof err);
+        log_error("ledger: what was spent cannot be read: %s", err);
+        return false;
+    }
+    a->env.pool = pool_new(&(struct pool_options){.quota = a->env.quota,
+                                                  .status = a->status,
+                                                  .clock = &clock_real,
+                                                  .hostname = a->hostname});
+    if (a->env.pool == NULL)
+        return false;
+    a->listener = listener_open(p->deliver.listen, p->deliver.connections_max,
+                                &a->env, err, sizeof err);
+    if (a->listener == NULL)
+        log_error("%s", err);
+    return a->listener != NULL;
+}
+
+static void
+stop(struct agent *a)
+{
+    listener_close(a->listener, DRAIN_MS);
+    if (a->env.pool != NULL)
+        pool_drain(a->env.pool, 5000);
+    pool_free(a->env.pool);
+    attempts_free(a->env.attempts);
+    status_reader_free(a->status);
+    hints_free(a->env.hints);
+    ledger_close(a->env.ledger);
+    quota_free(a->env.quota);
+    explicit_bzero(&a->keys, sizeof a->keys);
+}
+
+/* A broken file, or one that this process cannot take over, leaves everything
+ * as it is. */
+static void
+reload(struct agent *a)
+{
+    struct policy *p = daemon_load(a->file);
+    char err[512] = "";
+
+    process_notify("RELOADING=1");
+    if (p != NULL &&
+        quota_reload(a->env.quota, p, err, sizeof err) != STATE_OK) {
+        log_error("%s", err);
+        policy_free(p);
+        p = NULL;
+    }
+    if (p != NULL) {
+        log_info("configuration loaded again: %zu accounts", p->n_accounts);
+        conf_publish(a->conf, p);
+    } else {
+        log_error("configuration not loaded, the old one stays in force");
+    }
+    process_notify("READY=1");
+}
+
+static void
+tick(struct agent *a)
+{
+    uint64_t now_ms = quota_now_ms(a->env.quota);
+
+    pool_tick(a->env.pool);
+    if (now_ms - a->swept_ms >= SWEEP_MS) {
+        attempts_sweep(a->env.attempts, now_ms);
+        a->swept_ms = now_ms;
+    }
+}
+
+static void
+run(struct agent *a, int signals)
+{
+    process_notify("READY=1");
+    log_info("ready: gmroute-deliver " GMROUTE_VERSION);
+    for (;;) {
+        struct pollfd fd[2] = {
+            {.fd = signals, .events = POLLIN},
+            {.fd = listener_fd(a->listener), .events = POLLIN}};
+        enum process_event e;
+
+        if (poll(fd, 2, TICK_MS) < 0 && errno != EINTR) {
+            log_error("poll: %s", strerror(errno));
+            return;
+        }
+        if (fd[1].revents != 0)
+            listener_accept(a->listener);
+        while ((e = process_event(signals)) != PROCESS_NONE) {
+            if (e == PROCESS_STOP)
+                return;
+            reload(a);
+        }
+        tick(a);
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    struct daemon_options options;
+    struct agent a = {0};
+    struct policy *p;
+    int signals, status;
+
+    if (!daemon_options(argc, argv, "gmroute-deliver", &options, &status))
+        return status;
+    status = 1;
+    a.file = options.file;
+    signals = process_signals();
+    if (signals < 0) {
+        log_error("cannot take signals: %s", strerror(errno));
+        return 1;
+    }
+    process_no_core();
+    process_raise_files();
+    p = daemon_load(a.file);
+    if (p == NULL)
+        return 1;
+    a.conf = conf_holder_new(p);
+    if (a.conf == NULL) {
+        policy_free(p);
+        return 1;
+    }
+    if (start(&a, p)) {
+        run(&a, signals);
+        process_notify("STOPPING=1");
+        status = 0;
+    }
+    stop(&a);
+    conf_holder_free(a.conf);
+    if (status == 0)
+        log_info("stopped");
+    return status;
+}

@@ -1,0 +1,462 @@
+/* milter/deliver/relay.c - see relay.h: the transaction as LMTP sees it.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "milter/deliver/relay.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "milter/base/log.h"
+#include "milter/deliver/relay_private.h"
+#include "policy/address.h"
+#include "policy/decide.h"
+
+struct relay *
+relay_new(struct relay_env *env, const char *sender, const char *queue_id)
+{
+    struct relay *r = calloc(1, sizeof *r);
+
+    if (r == NULL)
+        return NULL;
+    r->env = env;
+    r->conf = conf_ref(env->conf);
+    r->sender = strdup(sender);
+    r->queue_id = strdup(queue_id);
+    if (r->sender == NULL || r->queue_id == NULL) {
+        relay_free(r);
+        return NULL;
+    }
+    return r;
+}
+
+static void
+free_groups(struct relay *r)
+{
+    for (size_t i = 0; i < r->n_groups; i++) {
+        relay_drop_session(r, &r->group[i]);
+        free(r->group[i].rcpt);
+        free(r->group[i].other);
+    }
+    free(r->group);
+    r->group = NULL;
+    r->n_groups = 0;
+}
+
+void
+relay_free(struct relay *r)
+{
+    if (r == NULL)
+        return;
+    free_groups(r);
+    for (size_t i = 0; i < r->n; i++) {
+        struct rcpt *c = r->rcpt[i];
+
+        if (c->claimed)
+            attempts_end(r->env->attempts, c->tag.ticket.number, c->canonical);
+        free(c);
+    }
+    free(r->rcpt);
+    message_free(r->message);
+    conf_unref(r->conf);
+    free(r->sender);
+    free(r->queue_id);
+    free(r);
+}
+
+/* ---- RCPT ---- */
+
+static void
+log_refused_rcpt(const struct relay *r, const char *address, const char *reply)
+{
+    struct log_line l = log_line(LOG_LEVEL_WARN);
+
+    log_kv(&l, "queue", r->queue_id);
+    log_kv(&l, "from", r->sender[0] != 0 ? r->sender : "<>");
+    log_kv(&l, "to", address);
+    log_kv(&l, "outcome", reply[0] == '5' ? "refused" : "deferred");
+    log_kv(&l, "stage", "ticket");
+    log_kv(&l, "reply", reply);
+    log_end(&l);
+}
+
+/* The rule refused this recipient of a message whose others went on: the
+ * answer is the rule's.  When the rule is gone, its class still stands. */
+static const char *
+refused_by_rule(struct relay *r, const struct tag *t)
+{
+    const struct plan *plan = policy_plan(r->conf->policy, t->ticket.plan);
+    const char *reply = NULL;
+
+    for (unsigned i = 0; plan != NULL && i < plan->n; i++)
+        if (plan->step[i].kind == (t->ticket.refuse ? STEP_REJECT : STEP_DEFER))
+            reply = plan->step[i].reply;
+    if (reply == NULL)
+        reply = t->ticket.refuse ? "550 5.7.1 Refused by the routing policy"
+                                 : "451 4.7.1 Deferred by the routing policy";
+    snprintf(r->answer, sizeof r->answer, "%s", reply);
+    log_refused_rcpt(r, t->recipient, r->answer);
+    return r->answer;
+}
+
+static const char *
+refuse_rcpt(struct relay *r, const char *address, const char *why)
+{
+    snprintf(r->answer, sizeof r->answer, "451 4.3.5 %s", why);
+    log_refused_rcpt(r, address, r->answer);
+    return r->answer;
+}
+
+static bool
+rcpt_add(struct relay *r, struct rcpt *c)
+{
+    if (r->n == r->room) {
+        size_t room = r->room != 0 ? r->room * 2 : 16;
+        struct rcpt **grown = reallocarray(r->rcpt, room, sizeof *grown);
+
+        if (grown == NULL)
+            return false;
+        r->rcpt = grown;
+        r->room = room;
+    }
+    r->rcpt[r->n++] = c;
+    return true;
+}
+
+static const char *
+rcpt_new(struct relay *r, const struct tag *tag, const struct mailbox *m)
+{
+    struct rcpt *c = calloc(1, sizeof *c);
+    struct address a;
+
+    if (c == NULL)
+        return "451 4.3.0 Out of memory";
+    c->tag = *tag;
+    c->mailbox = *m;
+    if (address_canonical(slice_of(tag->recipient), c->canonical,
+                          sizeof c->canonical) == 0 ||
+        !address_parse(slice_of(tag->recipient), &a)) {
+        free(c);
+        return refuse_rcpt(r, tag->recipient, "Not an address");
+    }
+    c->external = !policy_is_internal_domain(r->conf->policy, a.domain);
+    if (!attempts_begin(r->env->attempts, tag->ticket.number, c->canonical)) {
+        free(c);
+        return refuse_rcpt(r, tag->recipient,
+                           "Another attempt for this recipient is under way");
+    }
+    c->claimed = true;
+    if (!rcpt_add(r, c)) {
+        attempts_end(r->env->attempts, tag->ticket.number, c->canonical);
+        free(c);
+        return "451 4.3.0 Out of memory";
+    }
+    return "250 2.1.5 OK";
+}
+
+const char *
+relay_rcpt(struct relay *r, const char *address)
+{
+    const char *tag_domain = r->conf->policy->milter.tag_domain;
+    enum ticket_result result;
+    struct mailbox m;
+    struct tag tag;
+    char why[120];
+
+    result = ticket_read(slice_of(address), tag_domain, r->env->keys, &tag);
+    if (result != TICKET_OK) {
+        snprintf(why, sizeof why, "Not a recipient of gmroute: %s",
+                 ticket_result_text(result));
+        return refuse_rcpt(r, address, why);
+    }
+    if (tag.ticket.refuse || tag.ticket.defer)
+        return refused_by_rule(r, &tag);
+    if (!ticket_mailbox(r->conf->policy, tag.account, &m))
+        return refuse_rcpt(r, tag.recipient,
+                           "The account of this message is no longer "
+                           "configured");
+    return rcpt_new(r, &tag, &m);
+}
+
+/* ---- DATA ---- */
+
+static bool
+same_group(const struct group *g, const struct mailbox *m,
+           const struct ticket *t)
+{
+    return g->tagged.id == m->id && g->ticket == t->number &&
+           g->from == t->from && g->share_percent == t->share_percent;
+}
+
+static struct group *
+group_for(struct relay *r, const struct mailbox *m, const struct ticket *t)
+{
+    struct group *g;
+
+    for (size_t i = 0; i < r->n_groups; i++)
+        if (same_group(&r->group[i], m, t))
+            return &r->group[i];
+    g = &r->group[r->n_groups]; /* room for one a recipient was made */
+    g->rcpt = calloc(r->n, sizeof *g->rcpt);
+    if (g->rcpt == NULL)
+        return NULL;
+    g->tagged = g->mailbox = *m;
+    g->ticket = t->number;
+    g->minute = t->minute;
+    g->from = t->from;
+    g->share_percent = t->share_percent >= 1 && t->share_percent <= 100
+                           ? t->share_percent
+                           : 100;
+    g->plan = policy_plan(r->conf->policy, t->plan);
+    r->n_groups++;
+    return g;
+}
+
+/* The plan's accounts behind the tag's own, for relay_exchange. */
+static bool
+find_others(struct relay *r, struct group *g)
+{
+    struct candidate *c;
+    unsigned n;
+
+    if (g->plan == NULL)
+        return true;
+    c = calloc(CANDIDATES_MAX, sizeof *c);
+    g->other = calloc(CANDIDATES_MAX, sizeof *g->other);
+    if (c == NULL || g->other == NULL) {
+        free(c);
+        return false;
+    }
+    n = decide_candidates(r->conf->policy, g->plan, slice_of(r->sender), c);
+    for (unsigned i = 0; i < n; i++)
+        if (c[i].kind == STEP_ACCOUNT && c[i].mailbox.id != g->tagged.id)
+            g->other[g->n_others++] = c[i].mailbox;
+    free(c);
+    return true;
+}
+
+static int
+by_account(const void *a, const void *b)
+{
+    const struct group *x = a, *y = b;
+
+    return x->tagged.id < y->tagged.id ? -1 : x->tagged.id > y->tagged.id;
+}
+
+static bool
+make_groups(struct relay *r)
+{
+    r->group = calloc(r->n, sizeof *r->group);
+    if (r->group == NULL)
+        return false;
+    for (size_t i = 0; i < r->n; i++) {
+        struct group *g =
+            group_for(r, &r->rcpt[i]->mailbox, &r->rcpt[i]->tag.ticket);
+
+        if (g == NULL)
+            return false;
+        g->rcpt[g->n++] = r->rcpt[i];
+    }
+    /* Always in one order, so that two transactions that need sessions of the
+     * same two accounts cannot wait for each other. */
+    qsort(r->group, r->n_groups, sizeof *r->group, by_account);
+    for (size_t i = 0; i < r->n_groups; i++) {
+        struct group *g = &r->group[i];
+
+        for (size_t k = 0; k < g->n; k++)
+            g->rcpt[k]->group = g;
+        if (!find_others(r, g))
+            return false;
+    }
+    return true;
+}
+
+/* Asks the book; what it has as sent is not sent again.  False: the book
+ * cannot be asked. */
+static bool
+ask_the_book(struct relay *r)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        struct rcpt *c = r->rcpt[i];
+        enum ledger_seen seen;
+
+        if (ledger_seen(r->env->ledger, c->tag.ticket.number, c->canonical,
+                        NULL, &seen) != LEDGER_OK)
+            return false;
+        c->sent_before = seen == SEEN_SENT || seen == SEEN_OTHER;
+        c->tried_before = seen != SEEN_NEVER;
+    }
+    return true;
+}
+
+static bool
+needs_session(const struct group *g)
+{
+    for (size_t i = 0; i < g->n; i++)
+        if (!g->rcpt[i]->sent_before)
+            return true;
+    return false;
+}
+
+static const char *
+defer_all(struct relay *r, const char *text)
+{
+    struct log_line l = log_line(LOG_LEVEL_WARN);
+
+    snprintf(r->answer, sizeof r->answer, "451 4.3.0 %s", text);
+    log_kv(&l, "queue", r->queue_id);
+    log_kv(&l, "from", r->sender[0] != 0 ? r->sender : "<>");
+    log_kv(&l, "outcome", "deferred");
+    log_kv(&l, "reply", r->answer);
+    log_end(&l);
+    return r->answer;
+}
+
+/* Forecast: what of the group waits in the MTA now; its hints have served. */
+static void
+count_waiting(struct relay *r, const struct group *g)
+{
+    uint64_t now_ms = quota_now_ms(r->env->quota);
+    uint32_t waiting = 0, first = 0;
+
+    for (size_t i = 0; i < g->n; i++) {
+        const struct rcpt *c = g->rcpt[i];
+
+        waiting += c->kind == OUTCOME_DEFERRED || c->kind == OUTCOME_IN_DOUBT;
+        first += !c->tried_before;
+    }
+    if (attempts_waiting(r->env->attempts, g->ticket, g->tagged.id, waiting,
+                         now_ms) &&
+        first > 0)
+        hints_clear(r->env->hints, g->tagged.id, g->minute, first);
+}
+
+const char *
+relay_data(struct relay *r)
+{
+    uint64_t deadline_ms = clock_boot_ms(r->env->clock) + RELAY_WAIT_MS;
+    bool any_ready = false;
+    char trouble[200];
+
+    if (!ask_the_book(r)) {
+        ledger_trouble(r->env->ledger, trouble, sizeof trouble);
+        log_error("the ledger cannot be read: %s", trouble);
+        return defer_all(r, "Delivery ledger is not available");
+    }
+    r->message = message_new(r->conf->policy->state.directory);
+    if (r->message == NULL || !make_groups(r))
+        return defer_all(r, "Out of memory");
+    for (size_t i = 0; i < r->n_groups; i++) {
+        struct group *g = &r->group[i];
+
+        if (!needs_session(g)) {
+            any_ready = true; /* only the content can tell */
+            continue;
+        }
+        for (size_t k = 0; k < g->n; k++)
+            any_ready = any_ready || g->rcpt[k]->sent_before;
+        if (relay_find_session(r, g, deadline_ms))
+            any_ready = true;
+    }
+    if (any_ready || r->n_groups > 1) /* several: each gets its own reason */
+        return "354 Go ahead";
+    relay_refuse_group(r, &r->group[0]);
+    count_waiting(r, &r->group[0]);
+    snprintf(r->answer, sizeof r->answer, "%s", r->group[0].rcpt[0]->reply);
+    return r->answer;
+}
+
+/* ---- content and answers ---- */
+
+void
+relay_content(struct relay *r, const void *data, size_t len)
+{
+    if (r->failed)
+        return;
+    if (!message_add(r->message, data, len, r->failure, sizeof r->failure))
+        r->failed = true;
+}
+
+void
+relay_end_rcpt(struct relay *r, struct rcpt *c, enum outcome_kind kind,
+               const char *reply)
+{
+    size_t n;
+
+    (void)r;
+    c->done = true;
+    c->kind = kind;
+    snprintf(c->reply, sizeof c->reply, "%s", reply);
+    n = strlen(c->reply);
+    while (n > 0 && (c->reply[n - 1] == '\n' || c->reply[n - 1] == '\r'))
+        c->reply[--n] = 0;
+}
+
+static void
+answer_sent_before(struct relay *r, struct rcpt *c)
+{
+    const struct digest *digest = message_digest(r->message);
+    enum ledger_seen seen;
+    struct log_line l;
+    char number[20];
+
+    if (ledger_seen(r->env->ledger, c->tag.ticket.number, c->canonical, digest,
+                    &seen) != LEDGER_OK)
+        relay_end_rcpt(r, c, OUTCOME_DEFERRED,
+                       "451 4.3.0 Delivery ledger is not available");
+    else if (seen == SEEN_SENT)
+        relay_end_rcpt(r, c, OUTCOME_SENT, "250 2.0.0 Already sent");
+    else
+        relay_end_rcpt(r, c, OUTCOME_DEFERRED,
+                       "451 4.3.5 This ticket has sent another message");
+    l = log_line(c->kind == OUTCOME_SENT ? LOG_LEVEL_INFO : LOG_LEVEL_WARN);
+    log_kv(&l, "queue", r->queue_id);
+    snprintf(number, sizeof number, "%016" PRIx64, c->tag.ticket.number);
+    log_kv(&l, "ticket", number);
+    log_kv(&l, "from", r->sender[0] != 0 ? r->sender : "<>");
+    log_kv(&l, "to", c->canonical);
+    log_kv(&l, "outcome", c->kind == OUTCOME_SENT ? "already-sent" : "reused");
+    log_kv(&l, "reply", c->reply);
+    log_end(&l);
+}
+
+void
+relay_finish(struct relay *r)
+{
+    if (!r->failed && !message_end(r->message, r->failure, sizeof r->failure))
+        r->failed = true;
+    if (r->failed)
+        log_error("queue=%s content cannot be kept: %s", r->queue_id,
+                  r->failure);
+    for (size_t i = 0; i < r->n && !r->failed; i++)
+        if (r->rcpt[i]->sent_before)
+            answer_sent_before(r, r->rcpt[i]);
+    for (size_t i = 0; i < r->n_groups; i++) {
+        struct group *g = &r->group[i];
+
+        if (r->failed) {
+            for (size_t k = 0; k < g->n; k++)
+                relay_end_rcpt(r, g->rcpt[k], OUTCOME_DEFERRED,
+                               "451 4.3.0 Content cannot be kept now");
+        } else if (g->session != NULL) {
+            relay_send_group(r, g);
+        } else if (needs_session(g)) {
+            relay_refuse_group(r, g);
+        }
+        relay_drop_session(r, g);
+        count_waiting(r, g);
+    }
+}
+
+size_t
+relay_recipients(const struct relay *r)
+{
+    return r->n;
+}
+
+const char *
+relay_reply(const struct relay *r, size_t i)
+{
+    return r->rcpt[i]->reply;
+}

@@ -1,0 +1,231 @@
+/* milter/deliver/relay_account.c - whose account sends it: the tag's own, or
+ * the next candidate when that one is full or unusable.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "milter/deliver/relay_private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "milter/base/log.h"
+#include "policy/window.h"
+
+struct cost
+relay_cost(const struct group *g, uint64_t octets)
+{
+    struct cost c = {.messages = 1, .bytes = octets};
+    uint32_t most = g->mailbox.account->quota.recipients_per_message;
+
+    for (size_t i = 0; i < g->n; i++) {
+        if (g->rcpt[i]->done || g->rcpt[i]->sent_before)
+            continue;
+        if (c.recipients == most)
+            break; /* the rest is another transaction */
+        c.recipients++;
+        c.external_recipients += g->rcpt[i]->external;
+    }
+    return c;
+}
+
+void
+relay_drop_session(struct relay *r, struct group *g)
+{
+    if (g->session != NULL)
+        pool_return(r->env->pool, g->session, g->session_usable);
+    g->session = NULL;
+}
+
+static void
+time_text(const struct relay *r, uint64_t quota_ms, char *ret, size_t size)
+{
+    uint64_t now_ms = quota_now_ms(r->env->quota);
+    uint64_t wait_ms = quota_ms > now_ms ? quota_ms - now_ms : 0;
+    time_t at =
+        (time_t)((clock_wall_ms(r->env->clock) + (int64_t)wait_ms) / 1000);
+    struct tm tm;
+
+    if (gmtime_r(&at, &tm) == NULL ||
+        strftime(ret, size, "%Y-%m-%d %H:%M:%S UTC", &tm) == 0)
+        snprintf(ret, size, "an unknown time");
+}
+
+/* No room: remembers why, for the answer. */
+static void
+refuse_full(struct relay *r, struct group *g, const struct room *room)
+{
+    char when[40];
+
+    g->refusal = (struct verdict){
+        .kind = OUTCOME_DEFERRED, .scope = SCOPE_ACCOUNT, .meaning = "no room"};
+    g->refusal_reply = (struct reply){0};
+    g->refusal_stage = STAGE_CONNECT;
+    if (room->state != ACCOUNT_OK && room->at_ms == WINDOW_NEVER) {
+        snprintf(g->refusal_text, sizeof g->refusal_text,
+                 "451 4.7.1 Account %.80s is %s", g->mailbox.address,
+                 account_state_name(room->state));
+        return;
+    }
+    if (room->at_ms == WINDOW_NEVER) {
+        snprintf(g->refusal_text, sizeof g->refusal_text,
+                 "451 4.7.1 Message exceeds the whole limit (%s) of account "
+                 "%.80s",
+                 room->limiting >= 0
+                     ? dimension_name((enum dimension)room->limiting)
+                     : "quota",
+                 g->mailbox.address);
+        return;
+    }
+    time_text(r, room->at_ms, when, sizeof when);
+    if (room->state != ACCOUNT_OK)
+        snprintf(g->refusal_text, sizeof g->refusal_text,
+                 "451 4.7.1 Account %.80s is %s until %s", g->mailbox.address,
+                 account_state_name(room->state), when);
+    else
+        snprintf(g->refusal_text, sizeof g->refusal_text,
+                 "451 4.7.1 Sending limit (%s) of account %.80s is reached; "
+                 "room returns at %s",
+                 room->limiting >= 0
+                     ? dimension_name((enum dimension)room->limiting)
+                     : "quota",
+                 g->mailbox.address, when);
+}
+
+/* Room, then a session, for g->mailbox.  *ret_at_ms: quota time when room
+ * returns, WINDOW_NEVER = waiting for it is no use. */
+static bool
+try_account(struct relay *r, struct group *g, uint64_t deadline_ms,
+            uint64_t *ret_at_ms)
+{
+    struct cost cost = relay_cost(g, message_size(r->message));
+    struct room room = {0};
+    struct lease lease;
+
+    *ret_at_ms = WINDOW_NEVER;
+    if (quota_open(r->env->quota, &g->mailbox) != STATE_OK) {
+        g->refusal = (struct verdict){.kind = OUTCOME_DEFERRED,
+                                      .scope = SCOPE_ACCOUNT,
+                                      .meaning = "no slot"};
+        snprintf(g->refusal_text, sizeof g->refusal_text,
+                 "451 4.3.0 No memory slot for account %.80s: raise "
+                 "state.accounts",
+                 g->mailbox.address);
+        return false;
+    }
+    if (!quota_fits(r->env->quota, g->mailbox.id, &cost, g->share_percent,
+                    &room)) {
+        refuse_full(r, g, &room);
+        *ret_at_ms = room.at_ms;
+        return false;
+    }
+    lease = pool_lease(r->env->pool, &g->mailbox, deadline_ms, false);
+    if (lease.session == NULL) {
+        g->refusal = lease.verdict;
+        g->refusal_reply = lease.reply;
+        g->refusal_stage = lease.stage;
+        g->refusal_text[0] = 0; /* the reply says it */
+        relay_apply_effect(r, &g->mailbox, &lease.verdict, &lease.reply);
+        return false;
+    }
+    g->session = lease.session;
+    g->session_usable = true;
+    return true;
+}
+
+/* Waits until quota time at_ms, at most until the deadline (boot clock).
+ * False: it would be too long. */
+static bool
+wait_for_room(const struct relay *r, uint64_t at_ms, uint64_t deadline_ms)
+{
+    uint64_t now_ms = quota_now_ms(r->env->quota);
+    uint64_t boot_ms = clock_boot_ms(r->env->clock), wait_ms;
+    struct timespec t;
+
+    if (at_ms == WINDOW_NEVER)
+        return false;
+    wait_ms = at_ms > now_ms ? at_ms - now_ms : 0;
+    if (boot_ms + wait_ms > deadline_ms)
+        return false;
+    wait_ms++; /* several wait for the same instant: never before it */
+    t.tv_sec = (time_t)(wait_ms / 1000);
+    t.tv_nsec = (long)(wait_ms % 1000) * 1000000;
+    clock_nanosleep(CLOCK_BOOTTIME, 0, &t, NULL);
+    return true;
+}
+
+bool
+relay_find_session(struct relay *r, struct group *g, uint64_t deadline_ms)
+{
+    for (;;) {
+        uint64_t at_ms, soonest_ms = WINDOW_NEVER;
+
+        g->mailbox = g->tagged;
+        if (try_account(r, g, deadline_ms, &at_ms))
+            return true;
+        soonest_ms = at_ms;
+        for (g->tried_others = 0; g->tried_others < g->n_others;) {
+            struct verdict first = g->refusal;
+            char text[sizeof g->refusal_text];
+
+            memcpy(text, g->refusal_text, sizeof text);
+            g->mailbox = g->other[g->tried_others++];
+            if (try_account(r, g, deadline_ms, &at_ms))
+                return true;
+            if (at_ms < soonest_ms)
+                soonest_ms = at_ms;
+            /* The answer speaks of the account the message was meant for. */
+            g->refusal = first;
+            memcpy(g->refusal_text, text, sizeof text);
+        }
+        g->mailbox = g->tagged;
+        if (!wait_for_room(r, soonest_ms, deadline_ms))
+            return false;
+    }
+}
+
+bool
+relay_exchange(struct relay *r, struct group *g, uint64_t deadline_ms)
+{
+    uint64_t at_ms;
+
+    relay_drop_session(r, g);
+    while (g->tried_others < g->n_others) {
+        g->mailbox = g->other[g->tried_others++];
+        if (try_account(r, g, deadline_ms, &at_ms))
+            return true;
+    }
+    return false;
+}
+
+void
+relay_apply_effect(struct relay *r, const struct mailbox *m,
+                   const struct verdict *v, const struct reply *reply)
+{
+    /* Out of service until somebody acts; tried again hourly, so that an
+     * account that was mended outside comes back by itself. */
+    static const uint64_t disabled_ms = 3600 * 1000;
+    uint64_t now_ms = quota_now_ms(r->env->quota), until_ms;
+    char identity[IDENTITY_MAX + 1], reason[120];
+    enum account_state state;
+    struct log_line l;
+
+    if (v->effect != EFFECT_COOL && v->effect != EFFECT_DISABLE)
+        return;
+    state = v->effect == EFFECT_COOL ? ACCOUNT_COOLING : ACCOUNT_DISABLED;
+    until_ms = now_ms + (v->effect == EFFECT_COOL ? v->cool_ms : disabled_ms);
+    snprintf(reason, sizeof reason, "%s", v->meaning);
+    if (reply->code != 0)
+        snprintf(reason, sizeof reason, "%s: %u %.80s", v->meaning, reply->code,
+                 reply->text);
+    mailbox_identity(m->address, m->account->smarthost->name, identity);
+    quota_set_state(r->env->quota, m->id, state, until_ms, reason);
+    ledger_set_state(r->env->ledger, identity, m->id, state, until_ms, reason);
+    l = log_line(LOG_LEVEL_WARN);
+    log_kv(&l, "queue", r->queue_id);
+    log_kv(&l, "account", m->address);
+    log_kv(&l, "state", account_state_name(state));
+    log_kv_u64(&l, "for_s", (until_ms - now_ms) / 1000);
+    log_kv(&l, "reason", reason);
+    log_end(&l);
+}

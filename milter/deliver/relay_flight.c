@@ -1,0 +1,410 @@
+/* milter/deliver/relay_flight.c - one group's transactions: take quota, write
+ * "sending", send, judge, write the result, and only then answer.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "milter/deliver/relay_private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "milter/base/log.h"
+
+enum { LEDGER_WAIT_MS = 5000 };
+
+/* One transaction under way. */
+struct flight {
+    struct relay *r;
+    struct group *g;
+    size_t n;
+    struct rcpt **rcpt;
+    struct message_copy *copy;
+    struct taken taken;
+    const char *mail_from;
+    const char **address; /* of each recipient */
+    struct attempt *attempt;
+    struct letter_result *result;
+    struct attempt_result *ended;
+    int64_t *row;
+    char identity[IDENTITY_MAX + 1];
+    uint64_t began_ms;
+};
+
+static void
+flight_free(struct flight *f)
+{
+    message_copy_free(f->copy);
+    free(f->rcpt);
+    free(f->address);
+    free(f->attempt);
+    free(f->result);
+    free(f->ended);
+    free(f->row);
+}
+
+static void
+enhanced_text(const struct reply *r, char ret[16])
+{
+    ret[0] = 0;
+    if (r->enhanced.klass != 0)
+        snprintf(ret, 16, "%u.%u.%u", r->enhanced.klass, r->enhanced.subject,
+                 r->enhanced.detail);
+}
+
+static void
+log_rcpt(const struct relay *r, const struct group *g, const struct rcpt *c,
+         const char *stage, const char *session, uint64_t duration_ms)
+{
+    struct log_line l =
+        log_line(c->kind == OUTCOME_SENT ? LOG_LEVEL_INFO : LOG_LEVEL_WARN);
+    char number[20];
+
+    log_kv(&l, "queue", r->queue_id);
+    snprintf(number, sizeof number, "%016" PRIx64, g->ticket);
+    log_kv(&l, "ticket", number);
+    log_kv(&l, "from", r->sender[0] != 0 ? r->sender : "<>");
+    log_kv(&l, "to", c->canonical);
+    log_kv(&l, "account", g->mailbox.address);
+    log_kv(&l, "outcome", outcome_kind_name(c->kind));
+    log_kv(&l, "stage", stage);
+    log_kv(&l, "message_id", message_id(r->message));
+    log_kv_u64(&l, "ms", duration_ms);
+    log_kv(&l, "session", session);
+    log_kv(&l, "reply", c->reply);
+    log_end(&l);
+}
+
+static struct attempt
+attempt_of(const struct relay *r, const struct group *g, const struct rcpt *c,
+           const char *identity)
+{
+    struct attempt a = {
+        .ticket = g->ticket,
+        .recipient = c->canonical,
+        .queue_id = r->queue_id,
+        .sender = r->sender,
+        .identity = identity,
+        .account = g->mailbox.id,
+        .message_id = message_id(r->message),
+        .size_octets = message_size(r->message),
+    };
+    const struct digest *digest = message_digest(r->message);
+
+    if (digest != NULL)
+        a.digest = *digest;
+    return a;
+}
+
+void
+relay_refuse_group(struct relay *r, struct group *g)
+{
+    char line[LMTP_REPLY_MAX], identity[IDENTITY_MAX + 1], enhanced[16];
+
+    if (g->refusal_text[0] != 0)
+        snprintf(line, sizeof line, "%s", g->refusal_text);
+    else
+        outcome_lmtp_reply(&g->refusal, &g->refusal_reply, line);
+    enhanced_text(&g->refusal_reply, enhanced);
+    mailbox_identity(g->mailbox.address, g->mailbox.account->smarthost->name,
+                     identity);
+    for (size_t i = 0; i < g->n; i++) {
+        struct rcpt *c = g->rcpt[i];
+        struct attempt a;
+        struct attempt_result result;
+
+        if (c->done || c->sent_before)
+            continue;
+        relay_end_rcpt(r, c, OUTCOME_DEFERRED, line);
+        log_rcpt(r, g, c, smtp_stage_name(g->refusal_stage), "", 0);
+        a = attempt_of(r, g, c, identity);
+        result = (struct attempt_result){
+            .kind = OUTCOME_DEFERRED,
+            .stage = g->refusal_stage,
+            .code = g->refusal_reply.code,
+            .enhanced = enhanced,
+            .reply = c->reply,
+        };
+        ledger_note(r->env->ledger, &a, 1, &result);
+        quota_count(r->env->quota, g->mailbox.id, QUOTA_DEFERRED, 1);
+    }
+}
+
+/* The next transaction's recipients: as many open ones as one may have. */
+static bool
+flight_load(struct flight *f, struct relay *r, struct group *g)
+{
+    uint32_t most = g->mailbox.account->quota.recipients_per_message;
+    struct copy_options o = {
+        .mailbox = &g->mailbox,
+        .from = g->from,
+        .sender = r->sender,
+        .hostname = r->env->hostname,
+        .now_s = clock_wall_ms(r->env->clock) / 1000,
+        .ticket = g->ticket,
+    };
+
+    *f = (struct flight){.r = r, .g = g};
+    f->rcpt = calloc(g->n, sizeof *f->rcpt);
+    f->address = calloc(g->n, sizeof *f->address);
+    f->attempt = calloc(g->n, sizeof *f->attempt);
+    f->result = calloc(g->n, sizeof *f->result);
+    f->ended = calloc(g->n, sizeof *f->ended);
+    f->row = calloc(g->n, sizeof *f->row);
+    f->copy = message_copy_new(r->message, &o);
+    if (f->rcpt == NULL || f->address == NULL || f->attempt == NULL ||
+        f->result == NULL || f->ended == NULL || f->row == NULL ||
+        f->copy == NULL)
+        return false;
+    mailbox_identity(g->mailbox.address, g->mailbox.account->smarthost->name,
+                     f->identity);
+    /* A null sender stays null: a bounce must not bounce. */
+    f->mail_from = g->mailbox.account->mail_from_account && r->sender[0] != 0
+                       ? g->mailbox.address
+                       : r->sender;
+    for (size_t i = 0; i < g->n && f->n < most; i++) {
+        struct rcpt *c = g->rcpt[i];
+
+        if (c->done || c->sent_before)
+            continue;
+        f->attempt[f->n] = attempt_of(r, g, c, f->identity);
+        f->address[f->n] = c->tag.recipient;
+        f->rcpt[f->n++] = c;
+    }
+    return true;
+}
+
+/* Sends; a session that turns out stale costs no attempt, once. */
+static void
+flight_send(struct flight *f, uint64_t deadline_ms)
+{
+    struct group *g = f->g;
+    struct letter letter = {
+        .mail_from = f->mail_from,
+        .n_rcpt = f->n,
+        .rcpt = f->address,
+        .copy = f->copy,
+        .is_8bit = message_is_8bit(f->r->message),
+        .needs_utf8 = message_needs_utf8(f->r->message),
+    };
+    struct lease lease;
+
+    g->session_usable = session_send(g->session, &letter, f->result);
+    if (f->result[0].verdict.kind != OUTCOME_RECONNECT)
+        return;
+    g->session_usable = false;
+    relay_drop_session(f->r, g);
+    lease = pool_lease(f->r->env->pool, &g->mailbox, deadline_ms, true);
+    g->session = lease.session;
+    if (lease.session == NULL) {
+        for (size_t i = 0; i < f->n; i++)
+            f->result[i] =
+                (struct letter_result){lease.verdict, lease.reply, lease.stage};
+        return;
+    }
+    message_copy_rewind(f->copy);
+    g->session_usable = session_send(g->session, &letter, f->result);
+}
+
+/* What of the charge stays: everything when the message went or may have
+ * gone, less the recipients that were refused; nothing when it went nowhere. */
+static void
+flight_settle(struct flight *f, const struct taken **ret_after)
+{
+    struct quota *q = f->r->env->quota;
+    uint32_t back = 0, back_external = 0, kept = 0;
+
+    for (size_t i = 0; i < f->n; i++) {
+        enum outcome_kind k = f->result[i].verdict.kind;
+
+        if (k == OUTCOME_SENT || k == OUTCOME_IN_DOUBT) {
+            kept++;
+        } else {
+            back++;
+            back_external += f->rcpt[i]->external;
+        }
+    }
+    if (kept == 0) {
+        quota_give_back(q, &f->taken);
+        *ret_after = NULL;
+        return;
+    }
+    if (back > 0)
+        quota_give_back_recipients(q, &f->taken, back, back_external);
+    quota_settle(q, &f->taken);
+    *ret_after = &f->taken;
+}
+
+static void
+count_outcome(struct relay *r, const struct group *g, enum outcome_kind k)
+{
+    enum quota_event e = k == OUTCOME_SENT       ? QUOTA_SENT
+                         : k == OUTCOME_REFUSED  ? QUOTA_REFUSED
+                         : k == OUTCOME_IN_DOUBT ? QUOTA_IN_DOUBT
+                                                 : QUOTA_DEFERRED;
+
+    quota_count(r->env->quota, g->mailbox.id, e, 1);
+}
+
+/* Writes the results, then ends the recipients they end.  Still open are those
+ * to be split, or to go through another account. */
+static void
+flight_end(struct flight *f, bool may_exchange, const struct taken *before,
+           const struct taken *after)
+{
+    struct relay *r = f->r;
+    uint64_t ms = clock_boot_ms(r->env->clock) - f->began_ms;
+    char(*enhanced)[16] = calloc(f->n, sizeof *enhanced);
+
+    for (size_t i = 0; i < f->n; i++) {
+        struct letter_result *x = &f->result[i];
+
+        if (enhanced != NULL)
+            enhanced_text(&x->reply, enhanced[i]);
+        f->ended[i] = (struct attempt_result){
+            .row = f->row[i],
+            .kind = x->verdict.kind == OUTCOME_RECONNECT ||
+                            x->verdict.kind == OUTCOME_SPLIT
+                        ? OUTCOME_DEFERRED
+                        : x->verdict.kind,
+            .stage = x->stage,
+            .code = x->reply.code,
+            .enhanced = enhanced != NULL ? enhanced[i] : "",
+            .reply = x->reply.code != 0 ? x->reply.text : x->verdict.meaning,
+            .duration_ms = (uint32_t)ms,
+        };
+    }
+    if (ledger_finish(r->env->ledger, f->ended, f->n, before, after,
+                      LEDGER_WAIT_MS) != LEDGER_OK)
+        log_error("queue=%s the ledger cannot be written; what Gmail said is "
+                  "answered all the same and written later",
+                  r->queue_id);
+    for (size_t i = 0; i < f->n; i++) {
+        struct letter_result *x = &f->result[i];
+        char line[LMTP_REPLY_MAX];
+
+        if ((x->verdict.kind == OUTCOME_SPLIT && f->n > 1) ||
+            (may_exchange && x->verdict.kind == OUTCOME_DEFERRED &&
+             x->verdict.scope == SCOPE_ACCOUNT))
+            continue;
+        outcome_lmtp_reply(&x->verdict, &x->reply, line);
+        relay_end_rcpt(r, f->rcpt[i],
+                       x->verdict.kind == OUTCOME_RECONNECT ? OUTCOME_DEFERRED
+                                                            : x->verdict.kind,
+                       line);
+        count_outcome(r, f->g, f->rcpt[i]->kind);
+        log_rcpt(r, f->g, f->rcpt[i], smtp_stage_name(x->stage),
+                 f->g->session != NULL ? session_info(f->g->session) : "", ms);
+    }
+    free(enhanced);
+}
+
+static void
+refuse_with(struct relay *r, struct group *g, const char *text)
+{
+    g->refusal = (struct verdict){.kind = OUTCOME_DEFERRED,
+                                  .scope = SCOPE_CLIENT,
+                                  .meaning = "our own failure"};
+    g->refusal_reply = (struct reply){0};
+    snprintf(g->refusal_text, sizeof g->refusal_text, "%s", text);
+    relay_refuse_group(r, g);
+}
+
+static size_t
+open_recipients(const struct group *g)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < g->n; i++)
+        n += !g->rcpt[i]->done && !g->rcpt[i]->sent_before;
+    return n;
+}
+
+/* One transaction, quota taken.  Sets *ret_exchange when Gmail refused the
+ * account rather than the message. */
+static void
+fly(struct flight *f, bool may_exchange, uint64_t deadline_ms,
+    bool *ret_exchange)
+{
+    struct relay *r = f->r;
+    const struct taken *after;
+    struct taken before;
+
+    if (ledger_begin(r->env->ledger, f->attempt, f->n, &f->taken, f->row) !=
+        LEDGER_OK) {
+        quota_give_back(r->env->quota, &f->taken);
+        refuse_with(r, f->g, "451 4.3.0 Delivery ledger is not available");
+        return;
+    }
+    before = f->taken;
+    f->began_ms = clock_boot_ms(r->env->clock);
+    flight_send(f, deadline_ms);
+    for (size_t i = 0; i < f->n; i++) {
+        const struct letter_result *x = &f->result[i];
+
+        if (x->verdict.kind == OUTCOME_DEFERRED &&
+            x->verdict.scope == SCOPE_ACCOUNT)
+            *ret_exchange = may_exchange;
+        if (x->verdict.effect != EFFECT_NONE) {
+            relay_apply_effect(r, &f->g->mailbox, &x->verdict, &x->reply);
+            break;
+        }
+    }
+    flight_settle(f, &after);
+    flight_end(f, may_exchange, &before, after);
+}
+
+/* Takes room and flies once; afterwards g has a session for what is still
+ * open.  False: nobody can carry it now, g->refusal says why. */
+static bool
+send_once(struct relay *r, struct group *g, uint64_t deadline_ms)
+{
+    bool exchange = false, may_exchange = g->tried_others < g->n_others;
+    struct room room;
+    struct cost cost;
+    struct flight f;
+
+    if (!flight_load(&f, r, g)) {
+        flight_free(&f);
+        refuse_with(r, g, "451 4.3.0 Out of memory");
+        return true;
+    }
+    cost = relay_cost(g, message_copy_size(f.copy));
+    if (!quota_take(r->env->quota, g->mailbox.id, &cost, g->share_percent,
+                    &f.taken, &room)) {
+        /* There was room before the content came; others were faster. */
+        flight_free(&f);
+        relay_drop_session(r, g);
+        return relay_find_session(r, g, deadline_ms);
+    }
+    fly(&f, may_exchange, deadline_ms, &exchange);
+    flight_free(&f);
+    if (open_recipients(g) == 0)
+        return true;
+    if (exchange)
+        return relay_exchange(r, g, deadline_ms);
+    if (g->session != NULL && g->session_usable)
+        return true;
+    relay_drop_session(r, g);
+    return relay_find_session(r, g, deadline_ms);
+}
+
+void
+relay_send_group(struct relay *r, struct group *g)
+{
+    uint64_t deadline_ms = clock_boot_ms(r->env->clock) + RELAY_EXCHANGE_MS;
+
+    /* Each round ends a recipient, splits the list, or changes the account;
+     * the bound is for a peer that splits for ever. */
+    for (unsigned round = 0; round < RELAY_ROUNDS_MAX; round++)
+        if (open_recipients(g) == 0 || !send_once(r, g, deadline_ms))
+            break;
+    if (open_recipients(g) == 0)
+        return;
+    if (g->refusal.kind != OUTCOME_DEFERRED)
+        refuse_with(r, g,
+                    "451 4.5.3 Gmail does not take the recipients of "
+                    "this message together");
+    else
+        relay_refuse_group(r, g);
+}

@@ -1,0 +1,108 @@
+/* milter/deliver/relay_private.h - what relay.c (the transaction),
+ * relay_account.c (whose account) and relay_flight.c (the sending) share.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef DELIVER_RELAY_PRIVATE_H
+#define DELIVER_RELAY_PRIVATE_H
+
+#include "milter/deliver/message.h"
+#include "milter/deliver/relay.h"
+#include "policy/decision.h"
+
+enum {
+    /* Longest wait before 354; Postfix waits 120 s for it
+     * (lmtp_data_init_timeout). */
+    RELAY_WAIT_MS = 100 * 1000,
+    /* Longest wait for another account's session once the content is here:
+     * Postfix waits 600 s for the replies (lmtp_data_done_timeout). */
+    RELAY_EXCHANGE_MS = 60 * 1000,
+    RELAY_ROUNDS_MAX = 64, /* transactions for one group */
+};
+
+struct rcpt {
+    struct tag tag;
+    char canonical[TAGGED_MAX + 1];
+    struct mailbox mailbox; /* the tag's */
+    struct group *group;
+    bool claimed;     /* attempts_begin succeeded */
+    bool sent_before; /* by the book; the content decides */
+    bool tried_before;
+    bool external;
+    bool done; /* `reply` and `kind` stand */
+    enum outcome_kind kind;
+    char reply[LMTP_REPLY_MAX]; /* without CRLF */
+    int64_t row;                /* in the book, of the flight under way */
+};
+
+/* Recipients that share one Gmail transaction: account, ticket, handling. */
+struct group {
+    struct mailbox tagged;  /* as the tag says */
+    struct mailbox mailbox; /* that serves it now */
+    uint64_t ticket;
+    uint32_t minute;
+    const struct plan *plan; /* NULL: the policy no longer has it */
+    enum from_handling from;
+    unsigned share_percent;
+    size_t n;
+    struct rcpt **rcpt; /* borrowed from the transaction */
+    /* Accounts to try after the tag's own, in order. */
+    unsigned n_others;
+    struct mailbox *other;
+    unsigned tried_others; /* how many of them are behind us */
+    struct session *session;
+    bool session_usable;
+    /* Why it cannot be sent now; code of the verdict for the book. */
+    struct verdict refusal;
+    struct reply refusal_reply;
+    enum smtp_stage refusal_stage;
+    char refusal_text[200];
+};
+
+struct relay {
+    struct relay_env *env;
+    struct conf *conf;
+    char *sender, *queue_id;
+    struct message *message;
+    bool failed; /* content could not be kept */
+    char failure[160];
+    size_t n, room;
+    struct rcpt **rcpt;
+    size_t n_groups;
+    struct group *group;         /* sorted by mailbox id */
+    char answer[LMTP_REPLY_MAX]; /* of relay_rcpt, relay_data */
+};
+
+/* ---- relay_account.c ---- */
+
+/* What one transaction with the first n open recipients of g would cost. */
+struct cost relay_cost(const struct group *g, uint64_t octets);
+
+/* Finds an account of g with room, waits for room that is near and for a
+ * session; sets g->mailbox and g->session.  False: g->refusal... say why. */
+bool relay_find_session(struct relay *r, struct group *g, uint64_t deadline_ms);
+
+/* The account of g turned out unusable: its session is given back, and the
+ * next candidate is looked for. */
+bool relay_exchange(struct relay *r, struct group *g, uint64_t deadline_ms);
+
+void relay_drop_session(struct relay *r, struct group *g);
+
+/* What a reply does to the account: rest, or out of service. */
+void relay_apply_effect(struct relay *r, const struct mailbox *m,
+                        const struct verdict *v, const struct reply *reply);
+
+/* ---- relay_flight.c ---- */
+
+/* Sends the message to every open recipient of g; afterwards all of them are
+ * done. */
+void relay_send_group(struct relay *r, struct group *g);
+
+/* Ends every open recipient of g with its refusal. */
+void relay_refuse_group(struct relay *r, struct group *g);
+
+/* ---- relay.c ---- */
+
+void relay_end_rcpt(struct relay *r, struct rcpt *c, enum outcome_kind kind,
+                    const char *reply);
+
+#endif
