@@ -43,13 +43,19 @@ struct decision {
     struct loc at;           /* of the rule, or of `default:` */
     const char *reply;       /* REJECT, DEFER: "550 5.7.1 text"; HOLD: reason */
     const struct plan *plan; /* ACCOUNT, REJECT, DEFER: what a ticket names */
-    unsigned n_candidates;   /* ACTION_ACCOUNT */
+    /* REJECT: refuse the message, not this recipient alone; no plan then. */
+    bool whole_message;
+    /* To log and count: a condition looked at a header that cannot be read;
+     * an expression gave up, which counts as "no". */
+    bool unparseable, regex_limit;
+    unsigned n_candidates; /* ACTION_ACCOUNT */
     struct candidate candidate[CANDIDATES_MAX];
 };
 
 enum { WHY_TEXT = 120 };
 
-/* Why one earlier rule did not match: for `explain` and debug logs. */
+/* Why one earlier rule did not match: for `explain` and debug logs.  The
+ * default has the name "default". */
 struct why {
     const char *rule;
     struct loc at;

@@ -237,6 +237,7 @@ struct policy {
     struct pool *pools;
     struct rule *rules; /* in order; the default is not among them */
     const struct plan *default_plan;
+    struct loc default_at; /* of `default:`; line 0 = not given */
     struct plan **plans; /* sorted by hash */
     unsigned needs;      /* POLICY_NEEDS_*: what decisions can look at */
     struct arena *arena; /* owns all of the above */

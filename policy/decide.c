@@ -1,0 +1,239 @@
+/* policy/decide.c - the rules, in order; see decide.h.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "policy/decide.h"
+
+#include <stdio.h>
+
+#include "policy/decide_private.h"
+#include "policy/match.h"
+
+const char *
+action_name(enum action a)
+{
+    static const char *const name[] = {
+        [ACTION_MTA] = "mta",         [ACTION_ACCOUNT] = "account",
+        [ACTION_REJECT] = "reject",   [ACTION_DEFER] = "defer",
+        [ACTION_HOLD] = "hold",       [ACTION_DISCARD] = "discard",
+        [ACTION_UNKNOWN] = "unknown",
+    };
+
+    return (unsigned)a < sizeof name / sizeof *name ? name[a] : "?";
+}
+
+/* The default as a rule that always matches. */
+static struct rule
+default_rule(const struct policy *p)
+{
+    const struct plan *plan = p->default_plan;
+    struct rule r = {.name = NULL,
+                     .at = p->default_at,
+                     .match = {.key = MATCH_ALL},
+                     .action = ACTION_MTA,
+                     .plan = plan};
+
+    if (plan == NULL || plan->n == 0)
+        return r;
+    switch (plan->step[0].kind) {
+    case STEP_ACCOUNT:
+    case STEP_POOL:
+        r.action = ACTION_ACCOUNT;
+        break;
+    case STEP_REJECT:
+        r.action = ACTION_REJECT;
+        r.reply = plan->step[0].reply;
+        break;
+    case STEP_DEFER:
+        r.action = ACTION_DEFER;
+        r.reply = plan->step[0].reply;
+        break;
+    case STEP_MTA:
+    case STEP_WAIT:
+        break;
+    }
+    return r;
+}
+
+/* ---- one rule ---- */
+
+/* The next free line of the trace, NULL when there is none (left). */
+static char *
+trace_add(struct trace *t, const struct rule *r)
+{
+    struct why *w;
+
+    if (t == NULL || t->n >= t->max)
+        return NULL;
+    w = &t->why[t->n++];
+    w->rule = r->name != NULL ? r->name : "default";
+    w->at = r->at;
+    w->failed[0] = '\0';
+    return w->failed;
+}
+
+/* Does the rule match?  That takes its conditions, and for a route someone
+ * who can serve the sender; ret's candidates are filled in then.  A rule that
+ * does not certainly match leaves a line in the trace. */
+static enum truth
+rule_matches(const struct policy *p, const struct rule *r, struct match *m,
+             struct decision *ret, struct trace *trace)
+{
+    enum truth t = match_condition(m, &r->match);
+    char *why = NULL;
+
+    if (t != TRUTH_YES) {
+        why = trace_add(trace, r);
+        if (why != NULL)
+            match_explain(m, &r->match, why);
+    }
+    if (t == TRUTH_NO || r->action != ACTION_ACCOUNT)
+        return t;
+
+    ret->n_candidates = 0;
+    if (m->f->sender.len == 0 && !r->null_sender_meant) {
+        why = why != NULL ? why : trace_add(trace, r);
+        if (why != NULL)
+            snprintf(why, WHY_TEXT,
+                     "sender is <>, and only a rule that asks for it may route "
+                     "it to an account");
+        return TRUTH_NO;
+    }
+    ret->n_candidates =
+        decide_list(p, r->plan, m->f, true, ret->candidate, NULL);
+    if (ret->n_candidates > 0)
+        return t;
+    why = why != NULL ? why : trace_add(trace, r);
+    if (why != NULL) /* once more, for the text */
+        decide_list(p, r->plan, m->f, true, ret->candidate, why);
+    return TRUTH_NO;
+}
+
+/* ---- what it comes to ---- */
+
+static void
+decision_set(struct decision *d, const struct rule *r)
+{
+    d->action = r->action;
+    d->rule = r->name;
+    d->at = r->at;
+    d->reply = NULL;
+    d->plan = NULL;
+    if (r->action == ACTION_REJECT || r->action == ACTION_DEFER)
+        d->reply = r->reply;
+    if (r->action != ACTION_ACCOUNT)
+        d->n_candidates = 0;
+    if (r->action != ACTION_MTA)
+        d->plan = r->plan;
+}
+
+/* The MTA delivers the recipient itself: never tagged. */
+static void
+leave_to_mta(struct decision *d)
+{
+    d->action = ACTION_MTA;
+    d->n_candidates = 0;
+    d->plan = NULL;
+}
+
+static bool
+is_refusal(const struct rule *r)
+{
+    return r->action == ACTION_REJECT || r->action == ACTION_DEFER;
+}
+
+static bool
+same_refusal(const struct decision *d, const struct rule *r)
+{
+    return d->action == r->action && strcmp(d->reply, r->reply) == 0;
+}
+
+/* Before the message is known.  `d` holds what the rules before this one may
+ * come to, when may_refuse; true = no later rule counts any more. */
+static bool
+decide_early(const struct policy *p, struct decision *d, const struct rule *r,
+             enum truth t, bool *may_refuse)
+{
+    /* A header nobody can read would refuse in other words. */
+    bool certain = t == TRUTH_YES || !p->unparseable_reject;
+
+    if (!is_refusal(r) || !certain || (*may_refuse && !same_refusal(d, r))) {
+        decision_set(d, r);
+        d->action = ACTION_UNKNOWN;
+        d->reply = NULL;
+        d->n_candidates = 0;
+        return true;
+    }
+    if (!*may_refuse)
+        decision_set(d, r);
+    *may_refuse = true;
+    return t == TRUTH_YES;
+}
+
+/* The message is known.  True = this rule decides. */
+static bool
+decide_late(struct decision *d, const struct rule *r, enum truth t)
+{
+    decision_set(d, r);
+    if (t == TRUTH_YES)
+        return true;
+    /* unparseable: reject */
+    d->action = ACTION_REJECT;
+    d->reply = "550 5.6.0 A header of the message cannot be parsed";
+    d->plan = NULL;
+    d->n_candidates = 0;
+    d->whole_message = true;
+    return true;
+}
+
+/* Walks the rules; true = decided. */
+static bool
+walk(const struct policy *p, struct match *m, struct decision *d,
+     struct trace *trace)
+{
+    const struct rule last = default_rule(p);
+    bool may_refuse = false;
+
+    for (size_t i = 0; i <= p->n_rules && !m->nomem; i++) {
+        const struct rule *r = i < p->n_rules ? &p->rules[i] : &last;
+        enum truth t = rule_matches(p, r, m, d, trace);
+
+        if (t == TRUTH_NO)
+            continue;
+        if (m->f->stage == FACTS_RCPT ? decide_early(p, d, r, t, &may_refuse)
+                                      : decide_late(d, r, t))
+            return true;
+    }
+    return false;
+}
+
+enum decide_result
+decide(const struct policy *p, const struct facts *f, struct slice recipient,
+       struct scratch *s, struct decision *ret, struct trace *trace)
+{
+    struct match m;
+
+    if (trace != NULL)
+        trace->n = 0;
+    match_init(&m, f, recipient, s);
+    m.unreadable_unknown = p->unparseable_reject && f->stage == FACTS_EOM;
+    ret->whole_message = false;
+    ret->n_candidates = 0;
+    if (!walk(p, &m, ret, trace)) {
+        /* A default that routes to an account, for a sender that it cannot
+         * serve: as if we were not there. */
+        const struct rule last = default_rule(p);
+
+        decision_set(ret, &last);
+        leave_to_mta(ret);
+        if (f->stage == FACTS_RCPT)
+            ret->action = ACTION_UNKNOWN;
+    }
+    if (m.nomem)
+        return DECIDE_ENOMEM;
+    if (ret->action == ACTION_ACCOUNT &&
+        policy_is_mta_domain(p, m.recipient.domain))
+        leave_to_mta(ret);
+    ret->unparseable = m.unparseable;
+    ret->regex_limit = m.regex_limit;
+    return DECIDE_OK;
+}

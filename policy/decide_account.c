@@ -1,0 +1,435 @@
+/* policy/decide_account.c - which accounts can serve a sender; see decide.h.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdio.h>
+
+#include "policy/address.h"
+#include "policy/decide_private.h"
+#include "policy/header.h"
+#include "policy/line.h"
+#include "policy/match.h"
+
+/* Why not: `what`, with the value it is about behind it.  Always false. */
+static bool
+refuse(char *why, const char *what, struct slice value, const char *rest)
+{
+    struct line l;
+
+    if (why == NULL)
+        return false;
+    l = line_start(why, WHY_TEXT);
+    line_add(&l, "%s", what);
+    line_value(&l, value, "none");
+    line_add(&l, "%s", rest);
+    return false;
+}
+
+/* ---- trust ---- */
+
+/* The SASL login is the sender: the whole address, or its local part when
+ * the login is no address. */
+static bool
+login_is_sender(struct slice login, struct slice sender)
+{
+    char canonical[MATCH_ADDRESS_MAX];
+    size_t len = address_canonical(sender, canonical, sizeof canonical);
+    struct slice s = len > 0 ? (struct slice){canonical, len} : sender;
+    const char *at;
+
+    if (login.len == 0 || s.len == 0)
+        return false;
+    if (memchr(login.at, '@', login.len) != NULL)
+        return slice_eq_nocase(login, s);
+    at = memrchr(s.at, '@', s.len);
+    if (at != NULL)
+        s.len = (size_t)(at - s.at);
+    return slice_eq_nocase(login, s);
+}
+
+static bool
+is_trusted(const struct trust *t, const struct facts *f)
+{
+    if (t->any || (t->local && f->local))
+        return true;
+    if (t->login && login_is_sender(f->auth, f->sender))
+        return true;
+    for (size_t i = 0; i < t->n_logins && f->auth.len > 0; i++)
+        if (slice_eq_nocase(slice_of(t->logins[i]), f->auth))
+            return true;
+    for (size_t i = 0; i < t->n_clients; i++)
+        if (match_network(&t->clients[i], &f->client))
+            return true;
+    return false;
+}
+
+static bool
+check_trust(const struct account *a, const struct facts *f, char *why)
+{
+    if (is_trusted(&a->trust, f))
+        return true;
+    return refuse(why, "trust does not let this sender in; login is ", f->auth,
+                  "");
+}
+
+/* ---- templates ---- */
+
+static int
+compare_nocase(struct slice a, const char *b)
+{
+    for (size_t i = 0; i < a.len; i++) {
+        unsigned char x = (unsigned char)slice_lower(a.at[i]);
+        unsigned char y = (unsigned char)slice_lower(b[i]);
+
+        if (x != y || y == 0)
+            return x < y ? -1 : 1;
+    }
+    return b[a.len] == '\0' ? 0 : -1;
+}
+
+static const char *
+map_find(const struct account *a, struct slice alias)
+{
+    size_t low = 0, high = a->n_map;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        int c = compare_nocase(alias, a->map[mid].alias);
+
+        if (c == 0)
+            return a->map[mid].mailbox;
+        if (c < 0)
+            high = mid;
+        else
+            low = mid + 1;
+    }
+    return NULL;
+}
+
+/* A mailbox of the map stands for itself, too. */
+static const char *
+map_mailbox(const struct account *a, struct slice address, struct slice local)
+{
+    for (size_t i = 0; i < a->n_map; i++) {
+        struct slice m = slice_of(a->map[i].mailbox);
+
+        if (slice_eq_nocase(m, address) || slice_eq_nocase(m, local))
+            return a->map[i].mailbox;
+    }
+    return NULL;
+}
+
+/* The sender in its parts.  The extension begins at the first '+' that has
+ * something before it. */
+struct sender {
+    char room[MATCH_ADDRESS_MAX];
+    struct slice whole, local, domain;
+    char plain_room[MATCH_ADDRESS_MAX];
+    struct slice plain, plain_local; /* without the extension */
+};
+
+static bool
+sender_parse(struct slice raw, struct sender *ret)
+{
+    size_t len = address_canonical(raw, ret->room, sizeof ret->room);
+    const char *at, *plus;
+
+    if (len == 0)
+        return false;
+    ret->whole = (struct slice){ret->room, len};
+    at = memrchr(ret->room, '@', len);
+    ret->local = (struct slice){ret->room, (size_t)(at - ret->room)};
+    ret->domain = slice_from(ret->whole, ret->local.len + 1);
+    ret->plain_local = ret->local;
+    plus = ret->local.len > 1
+               ? memchr(ret->local.at + 1, '+', ret->local.len - 1)
+               : NULL;
+    if (plus != NULL)
+        ret->plain_local.len = (size_t)(plus - ret->local.at);
+    memcpy(ret->plain_room, ret->local.at, ret->plain_local.len);
+    memcpy(ret->plain_room + ret->plain_local.len, at, ret->domain.len + 1);
+    ret->plain = (struct slice){ret->plain_room,
+                                ret->plain_local.len + 1 + ret->domain.len};
+    return true;
+}
+
+static const char *
+map_sender(const struct account *a, const struct sender *s)
+{
+    const char *found = map_find(a, s->whole);
+
+    if (found == NULL)
+        found = map_find(a, s->plain);
+    if (found == NULL)
+        found = map_find(a, s->local);
+    if (found == NULL)
+        found = map_find(a, s->plain_local);
+    if (found == NULL)
+        found = map_mailbox(a, s->plain, s->plain_local);
+    return found;
+}
+
+/* RFC 5321 4.1.2, Dot-string: no mailbox at Google has more. */
+static bool
+is_dot_string(struct slice s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.at[i];
+
+        if (c == '.'
+                ? i == 0 || i + 1 == s.len || s.at[i - 1] == '.'
+                : c <= ' ' || c >= 0x7F || strchr("()<>@,;:\\\"[]", c) != NULL)
+            return false;
+    }
+    return s.len > 0;
+}
+
+/* Writes the address that the template comes to for this sender. */
+static bool
+template_fill(const struct account *a, struct slice raw,
+              char ret[MAILBOX_MAX + 1], char *why)
+{
+    struct slice local, domain = slice_of(a->domain);
+    const char *mapped = NULL, *at;
+    struct sender s;
+
+    if (!sender_parse(raw, &s))
+        return refuse(why, "sender is ", raw.len > 0 ? raw : slice_of("<>"),
+                      ", which fills no template");
+    if (!slice_eq_nocase(s.domain, domain))
+        return refuse(why, "sender is ", raw, ", of another domain");
+    local = s.plain_local;
+    if (a->n_map > 0) {
+        mapped = map_sender(a, &s);
+        if (mapped == NULL)
+            return refuse(why, "sender is ", raw, ", not in the map");
+        local = slice_of(mapped);
+        at = memrchr(local.at, '@', local.len);
+        if (at != NULL) {
+            local.len = (size_t)(at - local.at);
+            if (!slice_eq_nocase(slice_of(at + 1), domain))
+                return refuse(why, "the map says ", slice_of(mapped),
+                              ", of another domain");
+        }
+    }
+    if (!is_dot_string(local) || local.len + 1 + domain.len > MAILBOX_MAX)
+        return refuse(why, "sender is ", raw, ", which is no mailbox's name");
+    for (size_t i = 0; i < local.len; i++)
+        ret[i] = slice_lower(local.at[i]);
+    ret[local.len] = '@';
+    for (size_t i = 0; i <= domain.len; i++) /* with the NUL */
+        ret[local.len + 1 + i] = slice_lower(a->domain[i]);
+    return true;
+}
+
+/* ---- mailboxes ---- */
+
+/* Without trust. */
+static bool
+mailbox_fill(const struct account *a, struct slice sender, struct mailbox *ret,
+             char *why)
+{
+    char identity[IDENTITY_MAX + 1];
+
+    if (a->is_template) {
+        if (!template_fill(a, sender, ret->address, why))
+            return false;
+    } else {
+        snprintf(ret->address, sizeof ret->address, "%s", a->address);
+    }
+    ret->account = a;
+    ret->id = mailbox_identity(ret->address, a->smarthost->name, identity);
+    return true;
+}
+
+bool
+decide_mailbox(const struct account *a, const struct facts *f,
+               struct mailbox *ret, char *why)
+{
+    struct mailbox m;
+
+    if (!mailbox_fill(a, f->sender, &m, why) || !check_trust(a, f, why))
+        return false;
+    *ret = m;
+    return true;
+}
+
+/* A template filled in with the address of a named account is that account,
+ * with its settings; who may use it is asked of both. */
+static bool
+serve(const struct policy *p, const struct account *a, const struct facts *f,
+      bool with_trust, struct mailbox *ret, char *why)
+{
+    char identity[IDENTITY_MAX + 1];
+    struct mailbox named;
+
+    if (with_trust ? !decide_mailbox(a, f, ret, why)
+                   : !mailbox_fill(a, f->sender, ret, why))
+        return false;
+    if (!a->is_template)
+        return true;
+    mailbox_identity(ret->address, a->smarthost->name, identity);
+    if (!policy_mailbox(p, identity, &named) || named.account->is_template)
+        return true;
+    if (with_trust && !check_trust(named.account, f, why))
+        return false;
+    *ret = named;
+    return true;
+}
+
+/* ---- the steps of a plan ---- */
+
+struct listing {
+    const struct policy *p;
+    const struct facts *f;
+    bool with_trust;
+    struct candidate *candidate;
+    unsigned n, max; /* max: leaves room for the steps that are no accounts */
+    unsigned n_accounts, n_served;
+    char *why; /* of the first account that cannot serve; NULL = not wanted */
+};
+
+static void
+list_account(struct listing *l, const struct account *a,
+             const struct pool *pool, unsigned weight)
+{
+    struct candidate *c = &l->candidate[l->n];
+    char why[WHY_TEXT];
+    bool first = l->n_accounts++ == 0 && l->why != NULL;
+
+    if (l->n >= l->max)
+        return;
+    if (!serve(l->p, a, l->f, l->with_trust, &c->mailbox, first ? why : NULL)) {
+        if (first)
+            refuse(l->why, "account ", slice_of(a->name), ": ");
+        if (first)
+            snprintf(l->why + strlen(l->why), WHY_TEXT - strlen(l->why), "%s",
+                     why);
+        return;
+    }
+    l->n_served++;
+    for (unsigned i = 0; i < l->n; i++)
+        if (l->candidate[i].kind == STEP_ACCOUNT &&
+            l->candidate[i].mailbox.id == c->mailbox.id)
+            return;
+    c->kind = STEP_ACCOUNT;
+    c->pool = pool;
+    c->weight = weight;
+    c->reply = NULL;
+    l->n++;
+}
+
+static void
+list_step(struct listing *l, const struct step *step)
+{
+    struct candidate *c;
+
+    if (step->kind == STEP_ACCOUNT) {
+        list_account(l, step->account, NULL, 1);
+        return;
+    }
+    if (step->kind == STEP_POOL) {
+        for (size_t i = 0; i < step->pool->n; i++)
+            list_account(l, step->pool->member[i].account, step->pool,
+                         step->pool->member[i].weight);
+        return;
+    }
+    if (l->n >= CANDIDATES_MAX)
+        return;
+    c = &l->candidate[l->n++];
+    c->kind = step->kind;
+    c->mailbox.account = NULL;
+    c->mailbox.id = 0;
+    c->mailbox.address[0] = '\0';
+    c->pool = NULL;
+    c->weight = 0;
+    c->reply = step->reply;
+}
+
+static bool
+is_account_step(const struct step *step)
+{
+    return step->kind == STEP_ACCOUNT || step->kind == STEP_POOL;
+}
+
+unsigned
+decide_list(const struct policy *p, const struct plan *plan,
+            const struct facts *f, bool with_trust,
+            struct candidate ret[CANDIDATES_MAX], char *why)
+{
+    struct listing l = {.p = p,
+                        .f = f,
+                        .with_trust = with_trust,
+                        .candidate = ret,
+                        .max = CANDIDATES_MAX,
+                        .why = why};
+
+    for (unsigned i = 0; i < plan->n; i++)
+        if (!is_account_step(&plan->step[i]) && l.max > 1)
+            l.max--;
+    for (unsigned i = 0; i < plan->n; i++) {
+        if (!is_account_step(&plan->step[i]))
+            l.max++;
+        list_step(&l, &plan->step[i]);
+    }
+    /* What `otherwise` says is for accounts that are full or unusable now,
+     * not for senders that none of them serves. */
+    return l.n_accounts > 0 && l.n_served == 0 ? 0 : l.n;
+}
+
+unsigned
+decide_candidates(const struct policy *p, const struct plan *plan,
+                  struct slice sender, struct candidate ret[CANDIDATES_MAX])
+{
+    const struct facts f = {.stage = FACTS_EOM, .sender = sender};
+
+    return decide_list(p, plan, &f, false, ret, NULL);
+}
+
+/* ---- from: require ---- */
+
+/* An entry of send_as: an address, or "@domain". */
+static bool
+entry_allows(struct slice entry, struct slice address)
+{
+    if (entry.len > 0 && entry.at[0] == '@')
+        return entry.len > 1 && slice_ends_nocase(address, entry);
+    return slice_eq_nocase(entry, address);
+}
+
+static bool
+mailbox_allows(const struct mailbox *m, struct slice address)
+{
+    if (slice_eq_nocase(slice_of(m->address), address))
+        return true;
+    for (size_t i = 0; i < m->account->n_send_as; i++)
+        if (entry_allows(slice_of(m->account->send_as[i]), address))
+            return true;
+    return false;
+}
+
+/* Parses once more in place of asking the scratch, so that it cannot fail for
+ * want of memory. */
+bool
+decide_from_allowed(const struct mailbox *m, const struct facts *f,
+                    struct scratch *s)
+{
+    struct header_address a;
+    size_t n = 0;
+
+    (void)s;
+    for (size_t i = 0; i < f->n_headers; i++) {
+        struct header_addresses it;
+
+        if (!slice_eq_nocase(f->header[i].name, SLICE_LIT("From")))
+            continue;
+        it = header_addresses(f->header[i].value);
+        while (header_next_address(&it, &a)) {
+            n++;
+            if (!mailbox_allows(m, (struct slice){a.text, a.len}))
+                return false;
+        }
+        if (it.garbage)
+            return false;
+    }
+    return n > 0;
+}

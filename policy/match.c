@@ -1,0 +1,452 @@
+/* policy/match.c - see match.h.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "policy/match.h"
+
+#include <arpa/inet.h>
+
+#include "policy/address.h"
+#include "policy/glob.h"
+#include "policy/header.h"
+#include "policy/scratch.h"
+#include "policy/set.h"
+
+/* ---- the values of one recipient ---- */
+
+static void
+address_init(struct match_address *a, struct slice raw)
+{
+    size_t len = address_canonical(raw, a->room, sizeof a->room);
+    const char *at;
+
+    a->raw = raw;
+    a->text = len > 0 ? (struct slice){a->room, len} : raw;
+    at = a->text.len > 0 ? memrchr(a->text.at, '@', a->text.len) : NULL;
+    a->domain = (struct slice){NULL, 0};
+    if (at != NULL)
+        a->domain = slice_from(a->text, (size_t)(at + 1 - a->text.at));
+}
+
+void
+match_init(struct match *m, const struct facts *f, struct slice recipient,
+           struct scratch *s)
+{
+    m->f = f;
+    m->scratch = s;
+    m->unreadable_unknown = false;
+    m->unparseable = m->regex_limit = m->nomem = false;
+    address_init(&m->sender, f->sender);
+    address_init(&m->recipient, recipient);
+    scratch_bind(s, f);
+}
+
+/* ---- one value, one pattern ---- */
+
+/* What a value is decides how some patterns are read. */
+struct value {
+    struct slice text;
+    bool is_domain; /* entries of lists are domain patterns, too */
+    bool keep;      /* lives as long as the scratch */
+};
+
+static bool
+regex_matches(struct match *m, const struct pattern *p, struct value v)
+{
+    switch (scratch_regex(m->scratch, p->regex, v.text, v.keep)) {
+    case REGEX_YES:
+        return true;
+    case REGEX_LIMIT:
+        m->regex_limit = true;
+        return false;
+    case REGEX_ENOMEM:
+        m->nomem = true;
+        return false;
+    case REGEX_NO:
+        return false;
+    }
+    return false;
+}
+
+/* Is the value in the set; a domain also as ".parent" of any parent? */
+static bool
+set_matches(const struct string_set *set, struct value v)
+{
+    if (set == NULL)
+        return false;
+    if (string_set_has(set, v.text))
+        return true;
+    for (size_t i = 1; v.is_domain && i < v.text.len; i++)
+        if (v.text.at[i] == '.' && string_set_has(set, slice_from(v.text, i)))
+            return true;
+    return false;
+}
+
+static bool
+plain_matches(struct match *m, const struct pattern *p, struct value v)
+{
+    switch (p->kind) {
+    case PATTERN_EXACT:
+        return v.is_domain ? address_domain_matches(v.text, slice_of(p->text))
+                           : slice_eq_nocase(v.text, slice_of(p->text));
+    case PATTERN_GLOB:
+        return glob_matches(slice_of(p->text), v.text);
+    case PATTERN_REGEX:
+        return regex_matches(m, p, v);
+    case PATTERN_DOMAIN:
+        return address_domain_matches(v.text, slice_of(p->text));
+    case PATTERN_NETWORK: /* asked elsewhere, of the client alone */
+    case PATTERN_LIST:    /* lists hold no lists */
+        return false;
+    }
+    return false;
+}
+
+static bool
+pattern_matches(struct match *m, const struct pattern *p, struct value v)
+{
+    if (p->kind != PATTERN_LIST)
+        return plain_matches(m, p, v);
+    if (set_matches(p->list->exact, v))
+        return true;
+    for (size_t i = 0; i < p->list->n; i++)
+        if (plain_matches(m, &p->list->pattern[i], v))
+            return true;
+    return false;
+}
+
+static bool
+any_pattern(struct match *m, const struct condition *c, struct value v)
+{
+    for (size_t i = 0; i < c->n_patterns; i++)
+        if (pattern_matches(m, &c->pattern[i], v))
+            return true;
+    return false;
+}
+
+static enum truth
+truth_of(bool yes)
+{
+    return yes ? TRUTH_YES : TRUTH_NO;
+}
+
+/* A value that could not be read: see struct match. */
+static enum truth
+unreadable(struct match *m)
+{
+    m->unparseable = true;
+    return m->unreadable_unknown ? TRUTH_UNKNOWN : TRUTH_NO;
+}
+
+/* ---- the envelope and the connection ---- */
+
+/* "<>" is the null sender's other spelling. */
+static bool
+any_null_pattern(const struct condition *c)
+{
+    static const struct value null = {.text = {"<>", 2}};
+
+    for (size_t i = 0; i < c->n_patterns; i++) {
+        const struct pattern *p = &c->pattern[i];
+
+        if (p->kind == PATTERN_EXACT && strcmp(p->text, "<>") == 0)
+            return true;
+        if (p->kind == PATTERN_LIST && set_matches(p->list->exact, null))
+            return true;
+    }
+    return false;
+}
+
+static enum truth
+match_address(struct match *m, const struct condition *c,
+              const struct match_address *a)
+{
+    if (any_pattern(m, c, (struct value){.text = a->text}))
+        return TRUTH_YES;
+    if (a->raw.len == 0)
+        return truth_of(any_null_pattern(c));
+    return truth_of(!slice_eq_nocase(a->raw, a->text) &&
+                    any_pattern(m, c, (struct value){.text = a->raw}));
+}
+
+static enum truth
+match_domain(struct match *m, const struct condition *c, struct slice domain,
+             bool keep)
+{
+    struct value v = {.text = domain, .is_domain = true, .keep = keep};
+
+    if (domain.len > 0 && domain.at[domain.len - 1] == '.')
+        v.text.len--;
+    return truth_of(v.text.len > 0 && any_pattern(m, c, v));
+}
+
+/* Without a login "*" does not match: only "" does. */
+static enum truth
+match_auth(struct match *m, const struct condition *c)
+{
+    struct value v = {.text = m->f->auth, .keep = true};
+
+    if (v.text.len > 0)
+        return truth_of(any_pattern(m, c, v));
+    for (size_t i = 0; i < c->n_patterns; i++)
+        if (c->pattern[i].kind == PATTERN_EXACT &&
+            c->pattern[i].text[0] == '\0')
+            return TRUTH_YES;
+    return TRUTH_NO;
+}
+
+bool
+match_network(const struct network *net, const struct facts_client *client)
+{
+    unsigned octets = net->bits / 8, bits = net->bits % 8;
+
+    if (!client->known || net->bits > 128 ||
+        memcmp(net->address, client->address, octets) != 0)
+        return false;
+    return bits == 0 ||
+           (net->address[octets] ^ client->address[octets]) >> (8 - bits) == 0;
+}
+
+static bool
+any_network(const struct pattern *p, size_t n,
+            const struct facts_client *client)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (p[i].kind == PATTERN_NETWORK &&
+            match_network(&p[i].network, client))
+            return true;
+        if (p[i].kind == PATTERN_LIST &&
+            any_network(p[i].list->pattern, p[i].list->n, client))
+            return true;
+    }
+    return false;
+}
+
+static enum truth
+match_client(struct match *m, const struct condition *c)
+{
+    const struct facts_client *client = &m->f->client;
+    char text[INET6_ADDRSTRLEN] = "";
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};
+    bool is_ipv4 = memcmp(client->address, mapped, sizeof mapped) == 0;
+
+    if (any_network(c->pattern, c->n_patterns, client))
+        return TRUTH_YES;
+    if (client->name.len > 0 &&
+        !slice_eq_nocase(client->name, SLICE_LIT("unknown")) &&
+        match_domain(m, c, client->name, true) == TRUTH_YES)
+        return TRUTH_YES;
+    if (!client->known ||
+        inet_ntop(is_ipv4 ? AF_INET : AF_INET6, client->address + is_ipv4 * 12,
+                  text, sizeof text) == NULL)
+        return TRUTH_NO;
+    return truth_of(any_pattern(m, c, (struct value){.text = slice_of(text)}));
+}
+
+/* ---- the message ---- */
+
+static enum truth
+match_from(struct match *m, const struct condition *c)
+{
+    const struct scratch_from *from = scratch_from(m->scratch);
+
+    if (from == NULL) {
+        m->nomem = true;
+        return TRUTH_NO;
+    }
+    for (size_t i = 0; i < from->n; i++) {
+        struct slice a = from->address[i];
+        const char *at = memrchr(a.at, '@', a.len);
+        struct slice domain = slice_from(a, (size_t)(at + 1 - a.at));
+        bool yes = c->key == MATCH_FROM
+                       ? any_pattern(m, c, (struct value){a, false, true})
+                       : match_domain(m, c, domain, true) == TRUTH_YES;
+
+        if (yes)
+            return TRUTH_YES;
+    }
+    return from->garbage ? unreadable(m) : TRUTH_NO;
+}
+
+static enum truth
+match_header(struct match *m, const struct condition *c)
+{
+    struct slice name = slice_of(c->name);
+    struct scratch_text value;
+    bool cut = false;
+
+    for (size_t i = 0; i < m->f->n_headers; i++) {
+        if (!slice_eq_nocase(m->f->header[i].name, name))
+            continue;
+        if (!scratch_header(m->scratch, i, &value)) {
+            m->nomem = true;
+            return TRUTH_NO;
+        }
+        if (any_pattern(m, c, (struct value){value.text, false, true}))
+            return TRUTH_YES;
+        cut |= value.cut;
+    }
+    return cut ? unreadable(m) : TRUTH_NO;
+}
+
+static enum truth
+match_size(const struct match *m, const struct condition *c)
+{
+    uint64_t have = m->f->size_octets;
+
+    for (size_t i = 0; i < c->n_sizes; i++) {
+        uint64_t want = c->size[i].octets;
+        bool yes = false;
+
+        switch (c->size[i].op) {
+        case COMPARE_EQ:
+            yes = have == want;
+            break;
+        case COMPARE_LT:
+            yes = have < want;
+            break;
+        case COMPARE_LE:
+            yes = have <= want;
+            break;
+        case COMPARE_GT:
+            yes = have > want;
+            break;
+        case COMPARE_GE:
+            yes = have >= want;
+            break;
+        }
+        if (yes)
+            return TRUTH_YES;
+    }
+    return TRUTH_NO;
+}
+
+/* RFC 3834 5: anything but "no" was sent by a machine. */
+static bool
+is_auto(const struct facts_pair *h)
+{
+    return slice_eq_nocase(h->name, SLICE_LIT("Auto-Submitted")) &&
+           !slice_eq_nocase(header_first_token(h->value), SLICE_LIT("no"));
+}
+
+static bool
+is_bulk(const struct facts_pair *h)
+{
+    static const char list[] = "List-";
+    struct slice start = h->name, word;
+
+    if (start.len >= sizeof list) { /* and at least one octet more */
+        start.len = sizeof list - 1;
+        if (slice_eq_nocase(start, slice_of(list)))
+            return true;
+    }
+    if (!slice_eq_nocase(h->name, SLICE_LIT("Precedence")))
+        return false;
+    word = header_first_token(h->value);
+    return slice_eq_nocase(word, SLICE_LIT("bulk")) ||
+           slice_eq_nocase(word, SLICE_LIT("list")) ||
+           slice_eq_nocase(word, SLICE_LIT("junk"));
+}
+
+static enum truth
+match_one_kind(const struct match *m, enum mail_kind kind)
+{
+    if (kind == KIND_BOUNCE)
+        return truth_of(m->f->sender.len == 0);
+    if (m->f->stage == FACTS_RCPT)
+        return TRUTH_UNKNOWN;
+    for (size_t i = 0; i < m->f->n_headers; i++)
+        if (kind == KIND_AUTO ? is_auto(&m->f->header[i])
+                              : is_bulk(&m->f->header[i]))
+            return TRUTH_YES;
+    return TRUTH_NO;
+}
+
+static enum truth
+match_kind(const struct match *m, const struct condition *c)
+{
+    enum truth t = TRUTH_NO;
+
+    for (size_t i = 0; i < c->n_kinds; i++) {
+        enum truth one = match_one_kind(m, c->kind[i]);
+
+        if (one == TRUTH_YES)
+            return TRUTH_YES;
+        if (one == TRUTH_UNKNOWN)
+            t = TRUTH_UNKNOWN;
+    }
+    return t;
+}
+
+/* ---- trees ---- */
+
+/* All children: the first `stop` decides, else any unknown, else the
+ * opposite of `stop`. */
+static enum truth
+match_children(struct match *m, const struct condition *c, enum truth stop)
+{
+    enum truth t = stop == TRUTH_NO ? TRUTH_YES : TRUTH_NO;
+
+    for (size_t i = 0; i < c->n_children; i++) {
+        enum truth one = match_condition(m, &c->child[i]);
+
+        if (one == stop)
+            return stop;
+        if (one == TRUTH_UNKNOWN)
+            t = TRUTH_UNKNOWN;
+    }
+    return t;
+}
+
+static enum truth
+match_not(struct match *m, const struct condition *c)
+{
+    enum truth t = match_children(m, c, TRUTH_NO);
+
+    if (t == TRUTH_UNKNOWN)
+        return t;
+    return t == TRUTH_YES ? TRUTH_NO : TRUTH_YES;
+}
+
+static bool
+is_message_key(enum match_key key)
+{
+    return key == MATCH_FROM || key == MATCH_FROM_DOMAIN ||
+           key == MATCH_HEADER || key == MATCH_SIZE;
+}
+
+enum truth
+match_condition(struct match *m, const struct condition *c)
+{
+    if (m->f->stage == FACTS_RCPT && is_message_key(c->key))
+        return TRUTH_UNKNOWN;
+    switch (c->key) {
+    case MATCH_SENDER:
+        return match_address(m, c, &m->sender);
+    case MATCH_SENDER_DOMAIN:
+        return match_domain(m, c, m->sender.domain, false);
+    case MATCH_RECIPIENT:
+        return match_address(m, c, &m->recipient);
+    case MATCH_RECIPIENT_DOMAIN:
+        return match_domain(m, c, m->recipient.domain, false);
+    case MATCH_CLIENT:
+        return match_client(m, c);
+    case MATCH_AUTH:
+        return match_auth(m, c);
+    case MATCH_FROM:
+    case MATCH_FROM_DOMAIN:
+        return match_from(m, c);
+    case MATCH_HEADER:
+        return match_header(m, c);
+    case MATCH_SIZE:
+        return match_size(m, c);
+    case MATCH_KIND:
+        return match_kind(m, c);
+    case MATCH_ALL:
+        return match_children(m, c, TRUTH_NO);
+    case MATCH_ANY:
+        return match_children(m, c, TRUTH_YES);
+    case MATCH_NOT:
+        return match_not(m, c);
+    }
+    return TRUTH_NO;
+}

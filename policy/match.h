@@ -1,0 +1,57 @@
+/* policy/match.h - conditions: yes, no, not known yet.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Private to policy/.  Kleene's logic: "all" is no as soon as one child is
+ * no, "any" is yes as soon as one is yes, whatever the unknown ones turn out
+ * to be.
+ */
+#ifndef POLICY_MATCH_H
+#define POLICY_MATCH_H
+
+#include <stdbool.h>
+
+#include "policy/facts.h"
+#include "policy/rule.h"
+
+enum truth { TRUTH_NO, TRUTH_YES, TRUTH_UNKNOWN };
+
+enum { MATCH_ADDRESS_MAX = 1024 /* longer ones are compared as they are */ };
+
+/* An envelope address, ready to be compared. */
+struct match_address {
+    struct slice raw;    /* as received; empty = the null sender */
+    struct slice text;   /* canonical (address_canonical); raw when it is no
+                          * address with both parts */
+    struct slice domain; /* without trailing dot; empty when there is none */
+    char room[MATCH_ADDRESS_MAX];
+};
+
+/* What the conditions are asked about: one recipient.  Do not copy it: it
+ * points into itself. */
+struct match {
+    const struct facts *f;
+    struct scratch *scratch;
+    struct match_address sender, recipient;
+    /* A condition on what cannot be read is "not known", not "no". */
+    bool unreadable_unknown;
+
+    /* Found out while matching; never cleared. */
+    bool unparseable; /* a condition looked at a header that cannot be read */
+    bool regex_limit; /* an expression gave no answer within its limits */
+    bool nomem;       /* out of memory: the answers mean nothing */
+};
+
+void match_init(struct match *m, const struct facts *f, struct slice recipient,
+                struct scratch *s);
+
+enum truth match_condition(struct match *m, const struct condition *c);
+
+/* Why a condition that answered no (or not known) did so, for a person: the
+ * first part that failed and the value found, shortened. */
+void match_explain(struct match *m, const struct condition *c,
+                   char ret[WHY_TEXT]);
+
+bool match_network(const struct network *net,
+                   const struct facts_client *client);
+
+#endif

@@ -1,0 +1,292 @@
+/* policy/scratch.c - see scratch.h.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "policy/scratch.h"
+
+#include <pcre2.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "policy/header.h"
+
+enum {
+    REGEX_KEPT = 256,             /* answers; a power of two */
+    REGEX_STEPS = 20 * 1000000,   /* for one search, about */
+    REGEX_STEPS_MIN = 1000,       /* at each place of the value */
+    REGEX_STEPS_MAX = 100 * 1000, /* the same, for short values */
+    REGEX_HEAP_KIB = 4096,
+    REGEX_STACK_MIN = 32 * 1024, /* of the machine code, octets */
+    REGEX_STACK_MAX = 256 * 1024,
+};
+
+struct header_slot {
+    bool done;
+    struct scratch_text value; /* its text is malloc'ed */
+};
+
+struct regex_slot {
+    uint64_t message; /* scratch.message at that time */
+    const void *code;
+    struct slice value;
+    enum regex_answer answer;
+};
+
+struct scratch {
+    uint64_t message; /* counts resets: what is older is forgotten */
+    const struct facts_pair *header; /* the facts' own */
+    size_t n_headers;
+    struct header_slot *slot; /* n_headers of them; NULL = none decoded yet */
+    size_t text_used;         /* octets */
+
+    bool from_done;
+    struct scratch_from from;
+    char *from_text;
+
+    pcre2_match_context *context;
+    pcre2_match_data *match;
+    pcre2_jit_stack *stack;
+    struct regex_slot regex[REGEX_KEPT];
+};
+
+struct scratch *
+scratch_new(void)
+{
+    struct scratch *s = calloc(1, sizeof *s);
+
+    if (s != NULL)
+        s->message = 1; /* empty slots have 0 */
+    return s;
+}
+
+void
+scratch_reset(struct scratch *s)
+{
+    if (s->slot != NULL)
+        for (size_t i = 0; i < s->n_headers; i++)
+            free((char *)s->slot[i].value.text.at);
+    free(s->slot);
+    free(s->from.address);
+    free(s->from_text);
+    s->slot = NULL;
+    s->from_text = NULL;
+    s->from = (struct scratch_from){0};
+    s->from_done = false;
+    s->header = NULL;
+    s->n_headers = 0;
+    s->text_used = 0;
+    s->message++;
+}
+
+void
+scratch_free(struct scratch *s)
+{
+    if (s == NULL)
+        return;
+    scratch_reset(s);
+    pcre2_match_data_free(s->match);
+    pcre2_match_context_free(s->context);
+    pcre2_jit_stack_free(s->stack);
+    free(s);
+}
+
+void
+scratch_bind(struct scratch *s, const struct facts *f)
+{
+    if (s->header == f->header && s->n_headers == f->n_headers)
+        return;
+    scratch_reset(s);
+    s->header = f->header;
+    s->n_headers = f->n_headers;
+}
+
+/* ---- headers ---- */
+
+bool
+scratch_header(struct scratch *s, size_t i, struct scratch_text *ret)
+{
+    struct slice raw = s->header[i].value;
+    size_t room = SCRATCH_TEXT_MAX - s->text_used, len;
+    struct header_slot *slot;
+    char *text, *shrunk;
+
+    if (s->slot == NULL) {
+        s->slot = calloc(s->n_headers, sizeof *s->slot);
+        if (s->slot == NULL)
+            return false;
+    }
+    slot = &s->slot[i];
+    if (!slot->done) {
+        if (raw.len < room / 3)
+            room = HEADER_DECODED_MAX(raw.len);
+        text = malloc(room + 1);
+        if (text == NULL)
+            return false;
+        len = header_decode(raw, text, room, &slot->value.cut);
+        shrunk = realloc(text, len + 1);
+        slot->value.text = (struct slice){shrunk != NULL ? shrunk : text, len};
+        slot->done = true;
+        s->text_used += len;
+    }
+    *ret = slot->value;
+    return true;
+}
+
+static bool
+from_add(struct scratch_from *from, size_t *max, struct slice address)
+{
+    if (from->n == *max) {
+        size_t more = *max > 0 ? 2 * *max : 4;
+        struct slice *grown =
+            realloc(from->address, more * sizeof *from->address);
+
+        if (grown == NULL)
+            return false;
+        from->address = grown;
+        *max = more;
+    }
+    from->address[from->n++] = address;
+    return true;
+}
+
+static bool
+is_from(const struct facts_pair *header)
+{
+    return slice_eq_nocase(header->name, SLICE_LIT("From"));
+}
+
+/* Octets of all From fields: no address is longer than its source. */
+static size_t
+from_octets(const struct scratch *s)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->n_headers; i++)
+        if (is_from(&s->header[i]))
+            n += s->header[i].value.len;
+    return n < SCRATCH_TEXT_MAX ? n : SCRATCH_TEXT_MAX;
+}
+
+/* Adds the addresses of one field; false = out of memory. */
+static bool
+from_parse(struct scratch *s, struct slice raw, size_t *max, size_t *used,
+           size_t size)
+{
+    struct header_addresses it = header_addresses(raw);
+    struct header_address a;
+    size_t before = s->from.n;
+
+    while (header_next_address(&it, &a)) {
+        char *to = s->from_text + *used;
+
+        if (a.len > size - *used || s->from.n == SCRATCH_FROM_MAX) {
+            s->from.garbage = true;
+            return true;
+        }
+        memcpy(to, a.text, a.len);
+        *used += a.len;
+        if (!from_add(&s->from, max, (struct slice){to, a.len}))
+            return false;
+    }
+    /* A From without any address is no better than a broken one. */
+    s->from.garbage |= it.garbage || s->from.n == before;
+    return true;
+}
+
+const struct scratch_from *
+scratch_from(struct scratch *s)
+{
+    size_t size = from_octets(s), used = 0, max = 0;
+
+    if (s->from_done)
+        return &s->from;
+    s->from_text = malloc(size + 1);
+    if (s->from_text == NULL)
+        return NULL;
+    for (size_t i = 0; i < s->n_headers; i++)
+        if (is_from(&s->header[i]) &&
+            !from_parse(s, s->header[i].value, &max, &used, size)) {
+            free(s->from.address);
+            free(s->from_text);
+            s->from = (struct scratch_from){0};
+            s->from_text = NULL;
+            return NULL;
+        }
+    s->from_done = true;
+    return &s->from;
+}
+
+/* ---- expressions ---- */
+
+static bool
+regex_ready(struct scratch *s)
+{
+    if (s->match == NULL)
+        s->match = pcre2_match_data_create(1, NULL);
+    if (s->context == NULL) {
+        s->context = pcre2_match_context_create(NULL);
+        if (s->context != NULL)
+            pcre2_set_heap_limit(s->context, REGEX_HEAP_KIB);
+    }
+    if (s->stack == NULL && s->context != NULL) {
+        s->stack =
+            pcre2_jit_stack_create(REGEX_STACK_MIN, REGEX_STACK_MAX, NULL);
+        pcre2_jit_stack_assign(s->context, NULL, s->stack);
+    }
+    return s->match != NULL && s->context != NULL && s->stack != NULL;
+}
+
+/* PCRE2's limit holds for each place a match may begin at, so a long value
+ * gets less of it. */
+static uint32_t
+regex_steps(size_t len)
+{
+    size_t steps = REGEX_STEPS / (len + 1);
+
+    if (steps < REGEX_STEPS_MIN)
+        return REGEX_STEPS_MIN;
+    return steps > REGEX_STEPS_MAX ? REGEX_STEPS_MAX : (uint32_t)steps;
+}
+
+static enum regex_answer
+regex_run(struct scratch *s, const void *code, struct slice value)
+{
+    bool cut = value.len > SCRATCH_REGEX_MAX;
+    int rc;
+
+    if (!regex_ready(s))
+        return REGEX_ENOMEM;
+    if (cut) {
+        value.len = SCRATCH_REGEX_MAX;
+        while (((unsigned char)value.at[value.len] & 0xC0) == 0x80 &&
+               value.len > SCRATCH_REGEX_MAX - 4)
+            value.len--; /* not in the middle of a character */
+    }
+    pcre2_set_match_limit(s->context, regex_steps(value.len));
+    rc = pcre2_match(code, (PCRE2_SPTR)(value.len > 0 ? value.at : ""),
+                     value.len, 0, 0, s->match, s->context);
+    if (rc >= 0)
+        return REGEX_YES;
+    if (rc == PCRE2_ERROR_NOMATCH)
+        return cut ? REGEX_LIMIT : REGEX_NO;
+    return rc == PCRE2_ERROR_NOMEMORY ? REGEX_ENOMEM : REGEX_LIMIT;
+}
+
+enum regex_answer
+scratch_regex(struct scratch *s, const void *code, struct slice value,
+              bool keep)
+{
+    uintptr_t hash = (uintptr_t)code / 16 * 31 + (uintptr_t)value.at / 8;
+    struct regex_slot *slot = &s->regex[(hash ^ hash >> 8) % REGEX_KEPT];
+
+    if (!keep)
+        return regex_run(s, code, value);
+    if (slot->message == s->message && slot->code == code &&
+        slot->value.at == value.at && slot->value.len == value.len)
+        return slot->answer;
+    *slot =
+        (struct regex_slot){s->message, code, value, regex_run(s, code, value)};
+    if (slot->answer == REGEX_ENOMEM)
+        slot->message = 0;
+    return slot->answer;
+}
