@@ -1,0 +1,167 @@
+/* milter/token/main.c - gmroute-token: one loop, many accounts.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "milter/base/conf.h"
+#include "milter/base/daemon.h"
+#include "milter/base/log.h"
+#include "milter/base/process.h"
+#include "milter/state/hints.h"
+#include "milter/state/quota.h"
+#include "milter/token/refresher.h"
+
+enum { WORKERS = 8, WAIT_MS = 250 };
+
+struct tower {
+    const char *file;
+    struct conf_holder *conf;
+    struct token_book *book;
+    struct refresher *refresher;
+    struct quota_reader *quota; /* wishes of the agent */
+    struct hints *hints;        /* wishes of the milter; NULL = not there yet */
+};
+
+static void
+on_quota_want(void *cookie, uint64_t id, const char *identity,
+              uint64_t refused_serial)
+{
+    struct tower *t = cookie;
+
+    (void)id;
+    refresher_want(t->refresher, identity, refused_serial);
+}
+
+static void
+on_hint_want(void *cookie, uint64_t id, const char *identity)
+{
+    struct tower *t = cookie;
+
+    (void)id;
+    refresher_want(t->refresher, identity, 0);
+}
+
+static void
+reload(struct tower *t)
+{
+    struct policy *p = daemon_load(t->file);
+
+    process_notify("RELOADING=1");
+    if (p != NULL) {
+        log_info("configuration loaded again: %zu accounts", p->n_accounts);
+        conf_publish(t->conf, p);
+        refresher_reload(t->refresher);
+    } else {
+        log_error("configuration not loaded, the old one stays in force");
+    }
+    process_notify("READY=1");
+}
+
+/* Waits for wishes, at most WAIT_MS. */
+static void
+listen_for_wishes(struct tower *t, const char *runtime)
+{
+    static const struct timespec pause = {.tv_nsec = WAIT_MS * 1000000L};
+    char err[256];
+
+    if (quota_wants(t->quota, WAIT_MS, on_quota_want, t) != STATE_OK)
+        nanosleep(&pause, NULL); /* the agent has not started yet */
+    if (t->hints == NULL &&
+        hints_open_reader(&t->hints, runtime, err, sizeof err) != STATE_OK)
+        t->hints = NULL;
+    if (t->hints != NULL)
+        hints_wants(t->hints, on_hint_want, t);
+}
+
+static void
+run(struct tower *t, int signals)
+{
+    struct conf *first = conf_ref(t->conf);
+
+    process_notify("READY=1");
+    log_info("ready: gmroute-token " GMROUTE_VERSION);
+    for (;;) {
+        enum process_event e;
+
+        while ((e = process_event(signals)) != PROCESS_NONE) {
+            if (e == PROCESS_STOP) {
+                conf_unref(first);
+                return;
+            }
+            reload(t);
+        }
+        refresher_tick(t->refresher);
+        /* Where the memory lies cannot change while we run. */
+        listen_for_wishes(t, first->policy->state.runtime);
+    }
+}
+
+static bool
+start(struct tower *t, const struct policy *p)
+{
+    char err[512];
+
+    if (token_book_make(&t->book, p->state.runtime, p->state.accounts, err,
+                        sizeof err) != STATE_OK) {
+        log_error("shared memory: %s", err);
+        return false;
+    }
+    t->quota = quota_reader_new(p->state.runtime, &clock_real);
+    t->refresher = refresher_new(&(struct refresher_options){
+        .conf = t->conf,
+        .book = t->book,
+        .clock = &clock_real,
+        .post = https_post,
+        .workers = WORKERS,
+    });
+    if (t->quota == NULL || t->refresher == NULL) {
+        log_error("out of memory");
+        return false;
+    }
+    refresher_reload(t->refresher);
+    return true;
+}
+
+int
+main(int argc, char **argv)
+{
+    struct daemon_options options;
+    struct tower t = {0};
+    struct policy *p;
+    int signals, status;
+
+    if (!daemon_options(argc, argv, "gmroute-token", &options, &status))
+        return status;
+    status = 1;
+    t.file = options.file;
+    signals = process_signals();
+    if (signals < 0) {
+        log_error("cannot take signals: %s", strerror(errno));
+        return 1;
+    }
+    process_no_core();
+    https_start();
+    p = daemon_load(t.file);
+    if (p == NULL)
+        return 1;
+    t.conf = conf_holder_new(p);
+    if (t.conf == NULL) {
+        policy_free(p);
+        return 1;
+    }
+    if (start(&t, p)) {
+        run(&t, signals);
+        process_notify("STOPPING=1");
+        status = 0;
+    }
+    refresher_free(t.refresher);
+    quota_reader_free(t.quota);
+    hints_free(t.hints);
+    token_book_free(t.book);
+    conf_holder_free(t.conf);
+    if (status == 0)
+        log_info("stopped");
+    return status;
+}
