@@ -22,37 +22,44 @@ struct conf { /* one snapshot */
 };
 
 /* Reads and compiles; NULL when d holds errors.  Used by all programs, so
- * `check` sees exactly what the daemons see. */
+ * `check` sees exactly what the daemons see.  A file is regular and at most
+ * 64 MiB; path outlives d and the policy. */
 struct policy *conf_load(const char *path, struct diag *d);
 
 struct conf_holder; /* the current snapshot */
 
-/* Takes the policy over. */
+/* Takes the policy over.  NULL = out of memory; the policy is freed then. */
 struct conf_holder *conf_holder_new(struct policy *p);
+/* Takes NULL.  References that are still out stay good. */
 void conf_holder_free(struct conf_holder *h);
 
 struct conf *conf_ref(struct conf_holder *h); /* the current one */
 struct conf *conf_ref_again(struct conf *c);
 void conf_unref(struct conf *c); /* takes NULL */
 
-/* Makes p the current one (takes it over). */
-void conf_publish(struct conf_holder *h, struct policy *p);
+/* Makes p the current one (takes it over).  False = out of memory: p is freed
+ * and the old one stays. */
+bool conf_publish(struct conf_holder *h, struct policy *p);
 
 /* Reads a secret file: regular, owned by root or the caller's effective
  * user, mode 0600 or 0400, at most max octets, checked on the open
- * descriptor; white space at both ends is taken off.  The caller wipes and
- * frees *ret (conf_secret_free).  On failure err names file and remedy. */
+ * descriptor; white space at both ends is taken off, and what is left is not
+ * empty and has no NUL.  *ret is NUL-terminated; the caller frees it
+ * (conf_secret_free wipes it).  On failure err names file and remedy. */
 bool conf_secret(const char *path, size_t max, char **ret, size_t *ret_len,
                  char *err, size_t err_size);
-void conf_secret_free(char *secret, size_t len);
+void conf_secret_free(char *secret, size_t len); /* takes NULL */
 
 /* The ticket keys of a state directory: files "keys/<id>.key", id 1..255
- * decimal, TICKET_KEY_OCTETS octets each; mode 0640 or stricter.  The one
- * with the newest modification time signs. */
+ * decimal, TICKET_KEY_OCTETS octets each; mode 0640 or stricter, and the
+ * directory writable by its owner alone.  The one with the newest
+ * modification time signs.  The caller wipes *ret when done with it. */
 struct ticket_keys;
 bool conf_ticket_keys(const char *directory, struct ticket_keys *ret, char *err,
                       size_t err_size);
-/* Makes the directory and a first key where there is none (mode 0640). */
+
+/* Makes "keys" (mode 0750) in the state directory, which exists, and a first
+ * key (mode 0640) where there is none.  Several processes may do so at once. */
 bool conf_ticket_keys_make(const char *directory, char *err, size_t err_size);
 
 #endif
