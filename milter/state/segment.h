@@ -1,15 +1,22 @@
 /* milter/state/segment.h - one shared-memory file: made, attached, checked.
  * SPDX-License-Identifier: Apache-2.0
  *
- * A segment is a file on tmpfs that begins with struct segment_head.  Its
- * maker writes a new file under another name (O_EXCL, posix_fallocate, so
- * that a full tmpfs is an error here and never a SIGBUS later) and renames it
- * into place.  The others attach without creating and check owner, mode and
- * layout.  What is shared is input: every index read from it is checked.
+ * A segment is a file, on tmpfs, that begins with struct segment_head.  Its
+ * maker builds a new file under another name (O_EXCL) and moves it into place
+ * whole; the others attach without creating and check owner, mode and layout.
+ * What is shared is input: every number read from it is checked, and what the
+ * checks looked at is kept in private memory.
  *
  * All segments hold account slots in one open-addressing table, keyed by the
- * mailbox id (policy/policy.h); slot i begins with its id, 0 = free.  Slots
- * are claimed by compare-and-swap and keep their id for the segment's life.
+ * mailbox id (policy/policy.h).  The ids lie side by side in front of the
+ * slots, 0 = free, so that a search touches a line or two.  An id is claimed
+ * by compare-and-swap and stays for the segment's life.
+ *
+ * Space for head and ids is reserved when the file is made, space for a slot
+ * when it is claimed (fallocate), so that a full tmpfs is an error there and
+ * never a SIGBUS later, and memory grows with the accounts in use.
+ *
+ * Drawn byte by byte in README.md.
  */
 #ifndef STATE_SEGMENT_H
 #define STATE_SEGMENT_H
@@ -34,7 +41,7 @@ enum segment_kind {
 const char *segment_name(enum segment_kind k);
 
 #define SEGMENT_MAGIC 0x31454d4554554f52ull /* "ROUTEME1", little-endian */
-enum { SEGMENT_LAYOUT = 1 };
+enum { SEGMENT_LAYOUT = 1, SEGMENT_STATS = 32 };
 
 /* Part of the shared layout: a change here is a new SEGMENT_LAYOUT. */
 struct segment_head {
@@ -44,19 +51,20 @@ struct segment_head {
     uint32_t head_size; /* sizeof(struct segment_head) */
     uint32_t slot_size; /* octets a slot */
     uint32_t n_slots;   /* a power of two */
-    uint32_t windows;   /* quota: windows a slot */
+    uint32_t windows;   /* quota: windows a slot; else 0 */
     uint64_t size;      /* of the whole file */
+    uint64_t ids_at;    /* offset of the ids, 8 octets a slot */
+    uint64_t words_at;  /* quota: request words, 8 octets a slot; else 0 */
     uint64_t slots_at;  /* offset of slot 0 */
-    uint64_t extra_at;  /* quota: offset of the request words; else 0 */
     int64_t made_at_s;  /* Unix time */
     int64_t offset_ms;  /* quota: quota time - CLOCK_BOOTTIME */
     _Atomic uint32_t maker_pid;
     _Atomic uint32_t retired; /* 1: a newer file has taken this one's place */
     _Atomic uint32_t wake;    /* futex word; counts requests */
     _Atomic uint32_t slots_used;
-    _Atomic uint64_t heartbeat_s; /* Unix time, by the writer */
-    _Atomic uint64_t stat[32];    /* the writer's counters, see the segment */
-    uint8_t spare[96];
+    _Atomic uint64_t heartbeat_s;         /* Unix time, by the maker */
+    _Atomic uint64_t stat[SEGMENT_STATS]; /* the writer's counters */
+    uint8_t spare[88];
 };
 
 _Static_assert(sizeof(struct segment_head) == 448, "layout 1");
@@ -73,7 +81,8 @@ enum state_result {
     STATE_EACCESS,  /* owner, mode or permission; err says which */
     STATE_ELAYOUT,  /* made by another version or for other sizes */
     STATE_ENOSPACE, /* the tmpfs is full */
-    STATE_ESYSTEM,  /* any other system call; err says which */
+    STATE_ESYSTEM,  /* any other system call, or memory; err says which */
+    STATE_ETAKEN,   /* another process is its maker; err says which */
 };
 
 const char *state_result_text(enum state_result r);
@@ -83,28 +92,51 @@ struct segment {               /* one mapping of this process */
     size_t size;
     bool writable;
     enum segment_kind kind;
+    uint32_t n_slots, slot_size, windows; /* as checked, not as shared */
+    _Atomic uint64_t *id;
+    _Atomic uint64_t *word; /* NULL: this kind has none */
+    char *slots;
     ino_t inode;
     dev_t device;
+    int fd;   /* writable: to reserve space; else -1 */
+    int lock; /* the maker's lock; else -1 */
     char path[256];
+    char temporary[280]; /* built and not yet in place; else "" */
 };
 
 struct segment_shape {
     enum segment_kind kind;
-    uint32_t n_accounts; /* slots wanted; rounded up to a power of two with a
-                          * quarter kept free */
-    uint32_t slot_size;
+    uint32_t n_accounts; /* slots wanted; rounded up to a power of two with an
+                          * eighth kept free */
+    uint32_t slot_size;  /* a multiple of 64 */
     uint32_t windows;
-    uint32_t extra_per_slot; /* octets behind the head, 0 or 4 */
-    mode_t mode;             /* of the file, e.g. 0640 */
 };
 
-/* Makes a fresh segment in `directory` (which must exist) and maps it
- * read-write; an older file of that name is marked retired and replaced. */
-enum state_result segment_make(struct segment *ret, const char *directory,
-                               const struct segment_shape *shape, char *err,
-                               size_t err_size);
+enum { SEGMENT_ACCOUNTS_MAX = 1 << 22 };
 
-/* Maps an existing one.  slot_size 0 accepts the file's own (quota). */
+/* Builds a fresh segment in `directory` (which must exist) under a temporary
+ * name and maps it read-write.  quota, status and token have one maker at a
+ * time, by a lock that ends with the process: STATE_ETAKEN while another one
+ * lives.  What a maker that died left behind is removed. */
+enum state_result segment_build(struct segment *ret, const char *directory,
+                                const struct segment_shape *shape, char *err,
+                                size_t err_size);
+
+enum segment_place {
+    SEGMENT_REPLACE, /* an older file is replaced and marked retired */
+    SEGMENT_FIRST,   /* an older file stays: STATE_ETAKEN */
+};
+
+/* Moves a built segment into place.  On failure it is still to be detached. */
+enum state_result segment_install(struct segment *s, enum segment_place place,
+                                  char *err, size_t err_size);
+
+/* Maps an existing one.  slot_size 0 accepts the file's own (quota).
+ *
+ * A file is trusted not to be cut short later (which would be a SIGBUS here),
+ * so its owner must be root, this user, or the directory's owner, or the
+ * directory one that a group of daemons shares (group-writable, not
+ * world-writable); and its mode no looser than its maker makes it. */
 enum state_result segment_attach(struct segment *ret, const char *directory,
                                  enum segment_kind kind, uint32_t slot_size,
                                  bool writable, char *err, size_t err_size);
@@ -112,21 +144,39 @@ enum state_result segment_attach(struct segment *ret, const char *directory,
 void segment_detach(struct segment *s); /* takes an all-zero one */
 
 /* Has the file been replaced since this mapping was made? Cheap; looks at the
- * retired mark, and at the path when `look` is set. */
+ * retired mark, and at the path when `look` is set.  A file that was removed
+ * and not replaced is still good. */
 bool segment_stale(const struct segment *s, bool look);
 
-/* The slot of an id.  NULL: none (find), or the table is full (claim). */
+/* The slot of an id; NULL = none. */
 void *segment_find(const struct segment *s, uint64_t id);
-void *segment_claim(struct segment *s, uint64_t id);
 
-/* Slot i, 0..n_slots-1; NULL when it is free. */
-void *segment_slot(const struct segment *s, uint32_t i);
+/* The same, made when there is none: STATE_EFULL, STATE_ENOSPACE,
+ * STATE_ESYSTEM.  A new slot is all zero.  Any thread or process. */
+enum state_result segment_claim(struct segment *s, uint64_t id, void **ret);
+
+/* Slot i, 0..n_slots-1, and its id; NULL when it is free. */
+void *segment_slot(const struct segment *s, uint32_t i, uint64_t *ret_id);
 uint32_t segment_index(const struct segment *s, const void *slot);
 
 /* Wakes those that wait on head->wake after adding one to it. */
 void segment_wake(struct segment *s);
-/* Waits until head->wake differs from `seen` or ms have passed; works on a
- * read-only mapping. */
+uint32_t segment_wake_count(const struct segment *s);
+/* Waits until head->wake differs from `seen` or ms have passed (or for no
+ * reason at all); works on a read-only mapping. */
 void segment_wait(const struct segment *s, uint32_t seen, uint64_t ms);
+
+/* For people: who made a segment, and how full it is. */
+struct segment_info {
+    uint32_t maker_pid;
+    int64_t made_at_s;   /* Unix time */
+    int64_t heartbeat_s; /* Unix time; 0 = this kind has none */
+    uint32_t n_slots, slots_used;
+    uint32_t windows;
+    uint64_t size;
+};
+enum state_result segment_inspect(const char *directory, enum segment_kind kind,
+                                  struct segment_info *ret, char *err,
+                                  size_t err_size);
 
 #endif

@@ -1,0 +1,366 @@
+/* milter/state/quota.c - see quota.h: the agent's segment and its limits.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "milter/state/quota.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "milter/state/quota_private.h"
+#include "milter/state/words.h"
+
+enum { WINDOWS_MIN = 4 /* a slot: room for a reload */ };
+
+/* ---- making ---- */
+
+static uint32_t
+most_limits(const struct policy *p)
+{
+    uint32_t most = 0;
+
+    for (size_t i = 0; i < p->n_accounts; i++)
+        if (p->accounts[i].quota.n > most)
+            most = p->accounts[i].quota.n;
+    return most;
+}
+
+static struct mailbox
+named_mailbox(const struct account *a)
+{
+    struct mailbox m = {.account = a};
+    char identity[IDENTITY_MAX + 1];
+
+    snprintf(m.address, sizeof m.address, "%s", a->address);
+    m.id = mailbox_identity(a->address, a->smarthost->name, identity);
+    return m;
+}
+
+static enum state_result
+open_named(struct quota *q, const struct policy *p, char *err, size_t err_size)
+{
+    for (size_t i = 0; i < p->n_accounts; i++) {
+        struct mailbox m;
+        enum state_result r;
+
+        if (p->accounts[i].is_template)
+            continue;
+        m = named_mailbox(&p->accounts[i]);
+        r = quota_open(q, &m);
+        if (r != STATE_OK) {
+            snprintf(err, err_size,
+                     "account %s has no place in shared memory: %s",
+                     p->accounts[i].name, state_result_text(r));
+            return r;
+        }
+    }
+    return STATE_OK;
+}
+
+/* About Unix time, never below the floor; negative clocks are 0. */
+static int64_t
+offset_for(const struct clock *clock, uint64_t floor_ms)
+{
+    int64_t wall_ms = clock_wall_ms(clock);
+    uint64_t start_ms = wall_ms > 0 ? (uint64_t)wall_ms : 0;
+
+    if (start_ms < floor_ms)
+        start_ms = floor_ms;
+    return (int64_t)start_ms - (int64_t)clock_boot_ms(clock);
+}
+
+enum state_result
+quota_make(struct quota **ret, const char *directory, const struct policy *p,
+           const struct clock *clock, uint64_t quota_time_floor_ms, char *err,
+           size_t err_size)
+{
+    struct segment_shape shape = {.kind = SEGMENT_QUOTA};
+    struct quota *q;
+    enum state_result r;
+
+    if (quota_time_floor_ms >= QUOTA_TIME_MAX) {
+        snprintf(err, err_size,
+                 "the newest time in the ledger, %" PRIu64
+                 " ms after 1970, is impossible",
+                 quota_time_floor_ms);
+        return STATE_ECORRUPT;
+    }
+    q = calloc(1, sizeof *q);
+    if (q == NULL) {
+        snprintf(err, err_size, "out of memory");
+        return STATE_ESYSTEM;
+    }
+    q->clock = clock;
+    for (unsigned i = 0; i < QUOTA_STRIPES; i++)
+        pthread_mutex_init(&q->stripe[i], NULL);
+    shape.windows = most_limits(p);
+    if (shape.windows < WINDOWS_MIN)
+        shape.windows = WINDOWS_MIN;
+    shape.n_accounts = p->state.accounts;
+    if (shape.n_accounts < p->n_accounts)
+        shape.n_accounts = (uint32_t)p->n_accounts;
+    shape.slot_size = (uint32_t)(sizeof(struct quota_slot) +
+                                 shape.windows * sizeof(struct quota_window));
+    shape.slot_size = (shape.slot_size + 63) / 64 * 64;
+    r = segment_build(&q->segment, directory, &shape, err, err_size);
+    if (r != STATE_OK)
+        goto done;
+    q->offset_ms = offset_for(clock, quota_time_floor_ms);
+    q->segment.head->offset_ms = q->offset_ms;
+    quota_beat(q);
+    r = open_named(q, p, err, err_size);
+    if (r == STATE_OK)
+        r = segment_install(&q->segment, SEGMENT_REPLACE, err, err_size);
+done:
+    if (r != STATE_OK)
+        quota_free(q);
+    else
+        *ret = q;
+    return r;
+}
+
+void
+quota_free(struct quota *q)
+{
+    if (q == NULL)
+        return;
+    segment_detach(&q->segment);
+    for (unsigned i = 0; i < QUOTA_STRIPES; i++)
+        pthread_mutex_destroy(&q->stripe[i]);
+    free(q);
+}
+
+uint64_t
+quota_now_ms(const struct quota *q)
+{
+    return (uint64_t)((int64_t)clock_boot_ms(q->clock) + q->offset_ms);
+}
+
+void
+quota_beat(struct quota *q)
+{
+    words_set(&q->segment.head->heartbeat_s,
+              (uint64_t)(clock_wall_ms(q->clock) / 1000));
+}
+
+/* ---- one account ---- */
+
+static pthread_mutex_t *
+stripe_of(struct quota *q, const struct quota_slot *slot)
+{
+    return &q->stripe[segment_index(&q->segment, slot) % QUOTA_STRIPES];
+}
+
+struct quota_slot *
+quota_lock(struct quota *q, uint64_t id)
+{
+    struct quota_slot *slot = segment_find(&q->segment, id);
+
+    if (slot == NULL)
+        return NULL;
+    pthread_mutex_lock(stripe_of(q, slot));
+    if (slot->seq == 0) { /* claimed, and its owner is about to fill it */
+        pthread_mutex_unlock(stripe_of(q, slot));
+        return NULL;
+    }
+    return slot;
+}
+
+void
+quota_unlock(struct quota *q, struct quota_slot *slot)
+{
+    pthread_mutex_unlock(stripe_of(q, slot));
+}
+
+static void
+fill(struct quota_slot *slot, const struct mailbox *m)
+{
+    char identity[IDENTITY_MAX + 1];
+
+    mailbox_identity(m->address, m->account->smarthost->name, identity);
+    words_write_begin(&slot->seq);
+    words_set(&slot->id, m->id);
+    words_put_text(slot->identity, IDENTITY_WORDS, identity);
+    quota_slot_limits(slot, &m->account->quota);
+    words_write_end(&slot->seq);
+}
+
+enum state_result
+quota_open(struct quota *q, const struct mailbox *m)
+{
+    struct quota_slot *slot;
+    enum state_result r;
+    void *claimed;
+
+    slot = segment_find(&q->segment, m->id);
+    if (slot != NULL &&
+        atomic_load_explicit(&slot->seq, memory_order_acquire) != 0)
+        return STATE_OK;
+    if (m->account->quota.n > q->segment.windows)
+        return STATE_ELAYOUT;
+    r = segment_claim(&q->segment, m->id, &claimed);
+    if (r != STATE_OK)
+        return r;
+    slot = claimed;
+    pthread_mutex_lock(stripe_of(q, slot));
+    if (slot->seq == 0)
+        fill(slot, m);
+    pthread_mutex_unlock(stripe_of(q, slot));
+    return STATE_OK;
+}
+
+/* ---- new limits ---- */
+
+/* Builds the windows of the new limits from the slot's old ones. */
+static void
+reload_windows(const struct quota_slot *slot, const struct quota_limits *l,
+               uint64_t now_ms, struct quota_window *ret)
+{
+    uint64_t n_old = words_get(&slot->n_windows);
+
+    for (unsigned i = 0; i < l->n; i++) {
+        const struct limit *want = &l->limit[i];
+        const struct quota_window *old = quota_window_elder(
+            slot->window, n_old, want->dimension, want->window_ms, NULL);
+
+        words_set(&ret[i].dimension, want->dimension);
+        window_init(&ret[i].window, want->max, want->window_ms);
+        if (old == NULL)
+            continue;
+        if (words_get(&old->window.window_ms) == want->window_ms) {
+            words_copy((_Atomic uint64_t *)(void *)&ret[i].window,
+                       (const _Atomic uint64_t *)(const void *)&old->window,
+                       sizeof ret[i].window / 8);
+            words_set(&ret[i].window.limit, want->max);
+        } else {
+            quota_window_inherit(&ret[i], old, now_ms);
+        }
+    }
+}
+
+static void
+reload_slot(struct quota *q, struct quota_slot *slot,
+            const struct quota_limits *l)
+{
+    struct quota_window fresh[LIMITS_MAX];
+
+    pthread_mutex_lock(stripe_of(q, slot));
+    if (slot->seq != 0) {
+        reload_windows(slot, l, quota_now_ms(q), fresh);
+        words_write_begin(&slot->seq);
+        words_copy((_Atomic uint64_t *)(void *)slot->window,
+                   (const _Atomic uint64_t *)(void *)fresh,
+                   l->n * (sizeof *fresh / 8));
+        words_set(&slot->n_windows, l->n);
+        words_write_end(&slot->seq);
+    }
+    pthread_mutex_unlock(stripe_of(q, slot));
+}
+
+enum state_result
+quota_reload(struct quota *q, const struct policy *p, char *err,
+             size_t err_size)
+{
+    struct quota_slot *slot;
+    uint64_t id;
+
+    if (most_limits(p) > q->segment.windows) {
+        snprintf(err, err_size,
+                 "an account has %" PRIu32 " limits and shared memory was made "
+                 "for %" PRIu32 ": restart gmroute-deliver",
+                 most_limits(p), q->segment.windows);
+        return STATE_ELAYOUT;
+    }
+    for (uint32_t i = 0; i < q->segment.n_slots; i++) {
+        char identity[IDENTITY_WORDS * 8];
+        struct mailbox m;
+
+        slot = segment_slot(&q->segment, i, &id);
+        /* The identity is written once, by quota_open. */
+        if (slot == NULL ||
+            atomic_load_explicit(&slot->seq, memory_order_acquire) == 0 ||
+            !words_get_text(slot->identity, IDENTITY_WORDS, identity,
+                            IDENTITY_MAX + 1))
+            continue;
+        /* An account that is gone keeps what it has: it may come back. */
+        if (policy_mailbox(p, identity, &m))
+            reload_slot(q, slot, &m.account->quota);
+    }
+    return open_named(q, p, err, err_size);
+}
+
+/* ---- the past ---- */
+
+void
+quota_restore(struct quota *q, uint64_t id, enum dimension d,
+              uint64_t window_ms, uint64_t bucket, uint64_t units)
+{
+    enum { SHIFT_MAX = 48 }; /* so that no sum of a corrupt book overflows */
+    uint64_t now_ms = quota_now_ms(q), at_ms;
+    struct quota_slot *slot;
+    bool exact = false;
+    uint64_t n;
+
+    if (d >= DIM_COUNT || window_ms == 0 || window_ms > WINDOW_MS_MAX ||
+        units == 0)
+        return;
+    if (units > 1ull << SHIFT_MAX)
+        units = 1ull << SHIFT_MAX;
+    if (bucket > window_bucket_of(window_ms, now_ms))
+        bucket = window_bucket_of(window_ms, now_ms);
+    at_ms = quota_bucket_end_ms(window_ms, bucket);
+    if (at_ms > now_ms)
+        at_ms = now_ms;
+    slot = quota_lock(q, id);
+    if (slot == NULL)
+        return;
+    n = words_get(&slot->n_windows);
+    for (uint64_t i = 0; i < n; i++)
+        exact |= words_get(&slot->window[i].dimension) == d &&
+                 words_get(&slot->window[i].window.window_ms) == window_ms;
+    words_write_begin(&slot->seq);
+    for (uint64_t i = 0; i < n; i++) {
+        struct window *w = &slot->window[i].window;
+        uint64_t ms = words_get(&w->window_ms);
+
+        if (words_get(&slot->window[i].dimension) != d ||
+            (exact && ms != window_ms))
+            continue;
+        window_restore(w, now_ms,
+                       ms == window_ms ? bucket : window_bucket_of(ms, at_ms),
+                       units);
+    }
+    words_write_end(&slot->seq);
+    quota_unlock(q, slot);
+}
+
+void
+quota_restored(struct quota *q)
+{
+    uint64_t now_ms = quota_now_ms(q), id;
+
+    for (uint32_t i = 0; i < q->segment.n_slots; i++) {
+        struct quota_slot *slot = segment_slot(&q->segment, i, &id);
+        uint64_t n;
+
+        if (slot == NULL || (slot = quota_lock(q, id)) == NULL)
+            continue;
+        n = words_get(&slot->n_windows);
+        words_write_begin(&slot->seq);
+        for (uint64_t j = 0; j < n; j++) {
+            struct quota_window *w = &slot->window[j];
+            const struct quota_window *elder;
+
+            if (words_get(&w->window.used) != 0)
+                continue;
+            elder = quota_window_elder(slot->window, n,
+                                       (enum dimension)words_get(&w->dimension),
+                                       words_get(&w->window.window_ms), w);
+            if (elder != NULL)
+                quota_window_inherit(w, elder, now_ms);
+        }
+        words_write_end(&slot->seq);
+        quota_unlock(q, slot);
+    }
+}

@@ -1,0 +1,245 @@
+/* milter/state/quota_slot.c - see quota_private.h: what one slot says.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "milter/state/quota_private.h"
+
+#include "milter/state/words.h"
+
+/* ---- reading ---- */
+
+static bool
+window_is_sound(const struct quota_window *w)
+{
+    uint64_t window_ms = words_get(&w->window.window_ms), sum = 0;
+
+    if (words_get(&w->dimension) >= DIM_COUNT || window_ms == 0 ||
+        window_ms > WINDOW_MS_MAX ||
+        words_get(&w->window.newest) >
+            window_bucket_of(window_ms, QUOTA_TIME_MAX))
+        return false;
+    for (unsigned i = 0; i < WINDOW_BUCKETS; i++)
+        sum += words_get(&w->window.bucket[i]);
+    return sum == words_get(&w->window.used);
+}
+
+/* Shared memory is input. */
+static bool
+copy_is_sound(const struct quota_slot *slot, uint64_t id)
+{
+    char text[IDENTITY_WORDS * 8];
+
+    if (words_get(&slot->id) != id ||
+        words_get(&slot->state) >= ACCOUNT_STATES ||
+        !words_get_text(slot->identity, IDENTITY_WORDS, text,
+                        IDENTITY_MAX + 1) ||
+        !words_get_text(slot->reason, REASON_WORDS, text, sizeof text))
+        return false;
+    for (uint64_t i = 0; i < words_get(&slot->n_windows); i++)
+        if (!window_is_sound(&slot->window[i]))
+            return false;
+    return true;
+}
+
+enum state_result
+quota_slot_read(const struct quota_slot *shared, uint64_t id, uint32_t windows,
+                struct quota_copy *ret)
+{
+    const _Atomic uint64_t *from =
+        (const _Atomic uint64_t *)(const void *)shared;
+    struct quota_slot *copy = quota_copy_slot(ret);
+    unsigned tries = 0;
+    uint32_t seq;
+
+    do {
+        uint64_t n;
+
+        seq = words_read_begin(&shared->seq);
+        if (seq == 0)
+            return STATE_EEMPTY;
+        if ((seq & 1) != 0)
+            continue;
+        words_copy(ret->word, from, sizeof *shared / 8);
+        n = words_get(&copy->n_windows);
+        if (n <= windows) /* else told from the copy, if it is a good one */
+            words_copy(ret->word + sizeof *shared / 8,
+                       from + sizeof *shared / 8,
+                       n * (sizeof(struct quota_window) / 8));
+        if (words_read_good(&shared->seq, seq))
+            return n <= windows && copy_is_sound(copy, id) ? STATE_OK
+                                                           : STATE_ECORRUPT;
+    } while (words_try_again(&tries));
+    return STATE_EBUSY;
+}
+
+/* ---- arithmetic ---- */
+
+uint64_t
+quota_units(const struct cost *c, enum dimension d)
+{
+    switch (d) {
+    case DIM_MESSAGES:
+    case DIM_PACE:
+        return c->messages;
+    case DIM_RECIPIENTS:
+        return c->recipients;
+    case DIM_EXTERNAL_RECIPIENTS:
+        return c->external_recipients;
+    case DIM_BYTES:
+        return c->bytes;
+    case DIM_COUNT:
+        break;
+    }
+    return 0;
+}
+
+enum account_state
+quota_slot_state(const struct quota_slot *slot, uint64_t now_ms)
+{
+    enum account_state s = (enum account_state)words_get(&slot->state);
+
+    if (s == ACCOUNT_COOLING && words_get(&slot->until_ms) <= now_ms)
+        return ACCOUNT_OK;
+    return s;
+}
+
+/* limit * percent / 100, rounded down, as policy/window.c. */
+static uint64_t
+share_of(uint64_t limit, unsigned percent)
+{
+    return limit / 100 * percent + limit % 100 * percent / 100;
+}
+
+/* When do n units fit into one window after `ahead` others?
+ *
+ * With limit L and length W, what is spent as early as possible comes back W
+ * later and can be spent again: k * L units more take k * W longer. */
+static uint64_t
+fits_at(const struct window *w, uint64_t ahead, uint64_t n, unsigned percent,
+        uint64_t now_ms)
+{
+    uint64_t max = share_of(words_get(&w->limit), percent);
+    uint64_t total = ahead > UINT64_MAX - n ? UINT64_MAX : ahead + n;
+    uint64_t rounds, at_ms, more_ms;
+
+    if (n > max)
+        return WINDOW_NEVER;
+    rounds = (total - 1) / max;
+    at_ms = window_room_at(w, now_ms, total - rounds * max, percent);
+    if (rounds == 0)
+        return at_ms;
+    if (__builtin_mul_overflow(rounds, words_get(&w->window_ms), &more_ms) ||
+        __builtin_add_overflow(at_ms, more_ms, &at_ms) || at_ms == WINDOW_NEVER)
+        return WINDOW_NEVER - 1; /* some day */
+    return at_ms;
+}
+
+static unsigned
+clamp_percent(unsigned share_percent)
+{
+    return share_percent == 0 || share_percent > 100 ? 100 : share_percent;
+}
+
+void
+quota_slot_room(const struct quota_slot *slot, const struct cost *cost,
+                const struct cost *ahead, unsigned share_percent,
+                uint64_t now_ms, struct room *ret)
+{
+    struct room room = {.limiting = -1, .at_ms = now_ms};
+    uint64_t until_ms = words_get(&slot->until_ms);
+
+    for (uint64_t i = 0; i < words_get(&slot->n_windows); i++) {
+        const struct quota_window *w = &slot->window[i];
+        enum dimension d = (enum dimension)words_get(&w->dimension);
+        uint64_t n = quota_units(cost, d), at_ms;
+
+        if (n == 0)
+            continue;
+        at_ms =
+            fits_at(&w->window, ahead != NULL ? quota_units(ahead, d) : 0, n,
+                    d == DIM_PACE ? 100 : clamp_percent(share_percent), now_ms);
+        if (at_ms <= room.at_ms)
+            continue;
+        room.at_ms = at_ms;
+        room.limiting = (int)d;
+        room.limit = words_get(&w->window.limit);
+        room.used = window_used(&w->window, now_ms);
+        room.window_ms = words_get(&w->window.window_ms);
+    }
+    room.state = quota_slot_state(slot, now_ms);
+    room.ok = room.state == ACCOUNT_OK && room.at_ms <= now_ms;
+    if (room.state == ACCOUNT_COOLING && until_ms > room.at_ms) {
+        room.at_ms = until_ms;
+        room.limiting = -1;
+    } else if (room.state != ACCOUNT_OK && room.state != ACCOUNT_COOLING &&
+               room.at_ms != WINDOW_NEVER) {
+        room.at_ms = WINDOW_NEVER;
+        room.limiting = -1;
+    }
+    *ret = room;
+}
+
+/* ---- windows ---- */
+
+void
+quota_slot_limits(struct quota_slot *slot, const struct quota_limits *l)
+{
+    for (unsigned i = 0; i < l->n; i++) {
+        words_set(&slot->window[i].dimension, l->limit[i].dimension);
+        window_init(&slot->window[i].window, l->limit[i].max,
+                    l->limit[i].window_ms);
+    }
+    words_set(&slot->n_windows, l->n);
+}
+
+uint64_t
+quota_bucket_end_ms(uint64_t window_ms, uint64_t bucket)
+{
+    uint64_t next = bucket + 1, part = next % WINDOW_PARTS * window_ms;
+    uint64_t start = next / WINDOW_PARTS * window_ms +
+                     (part + WINDOW_PARTS - 1) / WINDOW_PARTS;
+
+    return start > 0 ? start - 1 : 0;
+}
+
+const struct quota_window *
+quota_window_elder(const struct quota_window *w, uint64_t n,
+                   enum dimension dimension, uint64_t window_ms,
+                   const struct quota_window *except)
+{
+    const struct quota_window *best = NULL;
+    uint64_t best_ms = 0;
+
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t ms = words_get(&w[i].window.window_ms);
+
+        if (&w[i] == except || words_get(&w[i].dimension) != dimension ||
+            (ms != window_ms && words_get(&w[i].window.used) == 0))
+            continue;
+        if (best == NULL || (best_ms < window_ms && ms > best_ms) ||
+            (ms >= window_ms && ms < best_ms)) {
+            best = &w[i];
+            best_ms = ms;
+        }
+    }
+    return best;
+}
+
+void
+quota_window_inherit(struct quota_window *to, const struct quota_window *from,
+                     uint64_t now_ms)
+{
+    uint64_t from_ms = words_get(&from->window.window_ms);
+    uint64_t to_ms = words_get(&to->window.window_ms);
+    uint64_t newest = words_get(&from->window.newest);
+    uint64_t oldest = newest > WINDOW_PARTS ? newest - WINDOW_PARTS : 0;
+
+    for (uint64_t b = oldest; b <= newest; b++) {
+        uint64_t n = words_get(&from->window.bucket[b % WINDOW_BUCKETS]);
+        uint64_t at_ms = quota_bucket_end_ms(from_ms, b);
+
+        if (n > 0)
+            window_restore(
+                &to->window, now_ms,
+                window_bucket_of(to_ms, at_ms < now_ms ? at_ms : now_ms), n);
+    }
+}

@@ -1,0 +1,197 @@
+/* milter/state/quota_take.c - see quota.h: take, give back, and the words the
+ * agent publishes.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "milter/state/quota.h"
+
+#include "milter/state/quota_private.h"
+#include "milter/state/words.h"
+
+/* ---- take and give back ---- */
+
+bool
+quota_take(struct quota *q, uint64_t id, const struct cost *c,
+           unsigned share_percent, struct taken *ret, struct room *ret_room)
+{
+    struct quota_slot *slot = quota_lock(q, id);
+    struct room room = {.limiting = -1, .at_ms = WINDOW_NEVER};
+    struct taken taken = {.id = id, .cost = *c};
+
+    if (slot == NULL) {
+        *ret_room = room;
+        return false;
+    }
+    /* Under the lock, so that no two takes are out of order in time. */
+    taken.at_ms = quota_now_ms(q);
+    quota_slot_room(slot, c, NULL, share_percent, taken.at_ms, &room);
+    if (room.ok) {
+        words_write_begin(&slot->seq);
+        for (uint64_t i = 0; i < words_get(&slot->n_windows); i++) {
+            struct quota_window *w = &slot->window[i];
+            enum dimension d = (enum dimension)words_get(&w->dimension);
+            uint64_t n = quota_units(c, d);
+
+            if (n == 0)
+                continue;
+            taken.charge[taken.n].dimension = d;
+            taken.charge[taken.n].window_ms = words_get(&w->window.window_ms);
+            taken.charge[taken.n].bucket =
+                window_spend(&w->window, taken.at_ms, n);
+            taken.charge[taken.n].units = n;
+            taken.n++;
+        }
+        words_write_end(&slot->seq);
+    }
+    quota_unlock(q, slot);
+    if (room.ok)
+        *ret = taken;
+    else
+        *ret_room = room;
+    return room.ok;
+}
+
+static struct quota_window *
+window_of(struct quota_slot *slot, enum dimension d, uint64_t window_ms)
+{
+    for (uint64_t i = 0; i < words_get(&slot->n_windows); i++)
+        if (words_get(&slot->window[i].dimension) == d &&
+            words_get(&slot->window[i].window.window_ms) == window_ms)
+            return &slot->window[i];
+    return NULL;
+}
+
+void
+quota_give_back(struct quota *q, const struct taken *t)
+{
+    struct quota_slot *slot = quota_lock(q, t->id);
+
+    if (slot == NULL)
+        return;
+    words_write_begin(&slot->seq);
+    for (unsigned i = 0; i < t->n && i < LIMITS_MAX; i++) {
+        /* A reload may have taken the window away. */
+        struct quota_window *w =
+            window_of(slot, t->charge[i].dimension, t->charge[i].window_ms);
+
+        if (w != NULL)
+            window_give_back(&w->window, t->charge[i].bucket,
+                             t->charge[i].units);
+    }
+    words_write_end(&slot->seq);
+    quota_unlock(q, slot);
+}
+
+static uint32_t
+at_most(uint32_t n, uint32_t max)
+{
+    return n < max ? n : max;
+}
+
+void
+quota_give_back_recipients(struct quota *q, struct taken *t,
+                           uint32_t recipients, uint32_t external)
+{
+    struct taken part = {.id = t->id, .at_ms = t->at_ms};
+
+    part.cost.recipients = at_most(recipients, t->cost.recipients);
+    part.cost.external_recipients =
+        at_most(external, t->cost.external_recipients);
+    for (unsigned i = 0; i < t->n && i < LIMITS_MAX; i++) {
+        uint64_t n = quota_units(&part.cost, t->charge[i].dimension);
+
+        if (n == 0)
+            continue;
+        part.charge[part.n] = t->charge[i];
+        part.charge[part.n++].units = n;
+        t->charge[i].units -= n;
+    }
+    t->cost.recipients -= part.cost.recipients;
+    t->cost.external_recipients -= part.cost.external_recipients;
+    quota_give_back(q, &part);
+}
+
+/* ---- states and counts ---- */
+
+void
+quota_set_state(struct quota *q, uint64_t id, enum account_state s,
+                uint64_t until_ms, const char *reason)
+{
+    struct quota_slot *slot;
+
+    if (s >= ACCOUNT_STATES)
+        return;
+    slot = quota_lock(q, id);
+    if (slot == NULL)
+        return;
+    words_write_begin(&slot->seq);
+    words_set(&slot->state, s);
+    words_set(&slot->until_ms, until_ms);
+    words_put_text(slot->reason, REASON_WORDS, reason != NULL ? reason : "");
+    words_write_end(&slot->seq);
+    quota_unlock(q, slot);
+}
+
+/* One half of a packed word, plus n, within 0..UINT32_MAX. */
+static uint64_t
+add_clamped(uint64_t half, int n)
+{
+    int64_t sum = (int64_t)half + n;
+
+    return sum < 0 ? 0 : sum > UINT32_MAX ? UINT32_MAX : (uint64_t)sum;
+}
+
+void
+quota_add_waiting(struct quota *q, uint64_t id, int messages, int recipients)
+{
+    struct quota_slot *slot = segment_find(&q->segment, id);
+    uint64_t was, is;
+
+    if (slot == NULL)
+        return;
+    was = words_get(&slot->waiting);
+    do
+        is = add_clamped(was >> 32, messages) << 32 |
+             add_clamped(was & UINT32_MAX, recipients);
+    while (!atomic_compare_exchange_weak(&slot->waiting, &was, is));
+}
+
+void
+quota_set_sessions(struct quota *q, uint64_t id, uint32_t open, uint32_t busy)
+{
+    struct quota_slot *slot = segment_find(&q->segment, id);
+
+    if (slot != NULL)
+        words_set(&slot->sessions, (uint64_t)open << 32 | busy);
+}
+
+void
+quota_count(struct quota *q, uint64_t id, enum quota_event e, uint32_t n)
+{
+    struct quota_slot *slot = segment_find(&q->segment, id);
+
+    _Static_assert((int)QUOTA_EVENTS == (int)QUOTA_COUNTS, "layout.h");
+    if (slot != NULL && e < QUOTA_EVENTS)
+        atomic_fetch_add_explicit(&slot->count[e], n, memory_order_relaxed);
+}
+
+void
+quota_want_token(struct quota *q, uint64_t id, uint64_t refused_serial)
+{
+    struct quota_slot *slot = segment_find(&q->segment, id);
+    _Atomic uint64_t *word;
+    uint64_t was, is;
+
+    if (slot == NULL)
+        return;
+    word = &q->segment.word[segment_index(&q->segment, slot)];
+    was = words_get(word);
+    do {
+        uint64_t times = (was >> REQUEST_SERIAL_BITS) + 1;
+
+        if (times >> (64 - REQUEST_SERIAL_BITS) != 0)
+            times = 1; /* 0 would say: never */
+        is = times << REQUEST_SERIAL_BITS |
+             (refused_serial & REQUEST_SERIAL_MASK);
+    } while (!atomic_compare_exchange_weak(word, &was, is));
+    segment_wake(&q->segment);
+}

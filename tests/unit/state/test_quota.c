@@ -1,0 +1,1108 @@
+/* tests/unit/state/test_quota.c - mirrors milter/state/quota*.c
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include "milter/state/layout.h"
+#include "milter/state/quota.h"
+#include "milter/state/quota_private.h"
+#include "tests/unit/state/fixture.h"
+
+static char directory[100], err[300];
+static struct fixture_policy fixture;
+static struct quota *quota;
+static struct quota_reader *reader;
+static struct mailbox sales;
+
+static const struct limit plain[] = {
+    {DIM_MESSAGES, 10, DAY_MS},
+    {DIM_RECIPIENTS, 40, DAY_MS},
+    {DIM_PACE, 6, 60000},
+};
+
+static void
+make(void)
+{
+    if (quota_make(&quota, directory, &fixture.policy, &fixture_clock, 0, err,
+                   sizeof err) != STATE_OK)
+        fail_msg("%s", err);
+}
+
+static int
+set_up(void **state)
+{
+    (void)state;
+    fixture_directory(directory, sizeof directory);
+    fixture_policy(&fixture, plain, 3);
+    sales = fixture_mailbox(&fixture.account[0], "sales@example.com");
+    make();
+    reader = quota_reader_new(directory, &fixture_clock);
+    return 0;
+}
+
+static int
+tear_down(void **state)
+{
+    (void)state;
+    quota_reader_free(reader);
+    quota_free(quota);
+    quota = NULL;
+    fixture_remove(directory);
+    return 0;
+}
+
+static struct cost
+cost_of(uint32_t recipients)
+{
+    return (struct cost){.messages = 1, .recipients = recipients};
+}
+
+static bool
+take(uint32_t recipients, struct taken *ret, struct room *ret_room)
+{
+    struct cost c = cost_of(recipients);
+
+    return quota_take(quota, sales.id, &c, 100, ret, ret_room);
+}
+
+static uint64_t
+used(enum dimension d)
+{
+    struct quota_view v;
+
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    for (unsigned i = 0; i < v.n; i++)
+        if (v.window[i].dimension == d)
+            return v.window[i].used;
+    fail_msg("no window for %d", (int)d);
+    return 0;
+}
+
+static struct room
+forecast(uint32_t recipients, uint32_t messages_ahead,
+         uint32_t recipients_ahead, unsigned share, uint64_t *ret_now_ms)
+{
+    struct cost c = cost_of(recipients);
+    struct cost ahead = {.messages = messages_ahead,
+                         .recipients = recipients_ahead};
+    struct room room;
+
+    assert_int_equal(
+        quota_forecast(reader, &sales, &c, &ahead, share, &room, ret_now_ms),
+        STATE_OK);
+    return room;
+}
+
+/* ---- time ---- */
+
+static void
+quota_time_is_about_unix_time(void **state)
+{
+    uint64_t before = quota_now_ms(quota);
+
+    (void)state;
+    assert_true(before == (uint64_t)atomic_load(&fixture_wall_ms));
+    atomic_fetch_sub(&fixture_wall_ms, 500000); /* a jump does not matter */
+    assert_true(quota_now_ms(quota) == before);
+    atomic_fetch_add(&fixture_boot_ms, 1234);
+    assert_true(quota_now_ms(quota) == before + 1234);
+    atomic_fetch_add(&fixture_wall_ms, 500000 + 1234);
+}
+
+static void
+quota_time_starts_no_lower_than_the_book(void **state)
+{
+    uint64_t floor = quota_now_ms(quota) + DAY_MS, now_ms;
+
+    (void)state;
+    quota_free(quota);
+    assert_int_equal(quota_make(&quota, directory, &fixture.policy,
+                                &fixture_clock, floor, err, sizeof err),
+                     STATE_OK);
+    assert_true(quota_now_ms(quota) == floor);
+    forecast(1, 0, 0, 100, &now_ms);
+    assert_true(now_ms == floor); /* readers reckon alike */
+}
+
+static void
+an_impossible_floor_is_refused(void **state)
+{
+    struct quota *other = NULL;
+
+    (void)state;
+    assert_int_equal(quota_make(&other, directory, &fixture.policy,
+                                &fixture_clock, UINT64_MAX, err, sizeof err),
+                     STATE_ECORRUPT);
+    assert_null(other);
+    assert_non_null(strstr(err, "ledger"));
+}
+
+/* ---- take and give back ---- */
+
+static void
+all_windows_or_none(void **state)
+{
+    struct taken t = {.n = 99};
+    struct room room;
+
+    (void)state;
+    assert_true(take(30, &t, &room));
+    assert_int_equal(t.n, 3);
+    assert_true(t.id == sales.id);
+    assert_int_equal(used(DIM_MESSAGES), 1);
+    assert_int_equal(used(DIM_RECIPIENTS), 30);
+    assert_int_equal(used(DIM_PACE), 1);
+
+    t.n = 99;
+    assert_false(take(11, &t, &room));
+    assert_int_equal(t.n, 99); /* untouched */
+    assert_int_equal(room.state, ACCOUNT_OK);
+    assert_int_equal(room.limiting, DIM_RECIPIENTS);
+    assert_int_equal(room.limit, 40);
+    assert_int_equal(room.used, 30);
+    assert_true(room.window_ms == DAY_MS);
+    assert_true(room.at_ms > quota_now_ms(quota) + DAY_MS - 1);
+    assert_true(room.at_ms <= quota_now_ms(quota) + DAY_MS + DAY_MS / 144);
+    assert_int_equal(used(DIM_MESSAGES), 1);
+    assert_int_equal(used(DIM_PACE), 1);
+    assert_true(take(10, &t, &room));
+}
+
+static void
+room_returns_when_it_was_said(void **state)
+{
+    struct taken t;
+    struct room room;
+
+    (void)state;
+    assert_true(take(40, &t, &room));
+    assert_false(take(1, &t, &room));
+    fixture_pass(room.at_ms - quota_now_ms(quota) - 1);
+    assert_false(take(1, &t, &room));
+    fixture_pass(1);
+    assert_true(take(1, &t, &room));
+}
+
+static void
+given_back_is_as_never_taken(void **state)
+{
+    struct taken first, second;
+    struct room room;
+
+    (void)state;
+    assert_true(take(25, &first, &room));
+    fixture_pass(2 * HOUR_MS);
+    assert_true(take(15, &second, &room));
+    quota_give_back(quota, &first);
+    assert_int_equal(used(DIM_RECIPIENTS), 15);
+    assert_int_equal(used(DIM_MESSAGES), 1);
+    fixture_pass(23 * HOUR_MS); /* the first alone would be gone by now */
+    assert_int_equal(used(DIM_RECIPIENTS), 15);
+    quota_give_back(quota, &second);
+    assert_int_equal(used(DIM_RECIPIENTS), 0);
+    assert_int_equal(used(DIM_MESSAGES), 0);
+}
+
+static void
+given_back_too_late_is_nothing(void **state)
+{
+    struct taken old, t;
+    struct room room;
+
+    (void)state;
+    assert_true(take(20, &old, &room));
+    fixture_pass(30 * HOUR_MS);
+    assert_true(take(7, &t, &room));
+    quota_give_back(quota, &old);
+    assert_int_equal(used(DIM_RECIPIENTS), 7);
+}
+
+static void
+refused_recipients_come_back(void **state)
+{
+    struct taken t;
+    struct room room;
+
+    (void)state;
+    assert_true(take(10, &t, &room));
+    quota_give_back_recipients(quota, &t, 4, 9);
+    assert_int_equal(used(DIM_RECIPIENTS), 6);
+    assert_int_equal(used(DIM_MESSAGES), 1);
+    assert_int_equal(t.cost.recipients, 6);
+    quota_give_back_recipients(quota, &t, 100, 0); /* never more than taken */
+    assert_int_equal(used(DIM_RECIPIENTS), 0);
+    quota_give_back(quota, &t);
+    assert_int_equal(used(DIM_MESSAGES), 0);
+    assert_int_equal(used(DIM_RECIPIENTS), 0);
+}
+
+static void
+each_dimension_counts_its_own(void **state)
+{
+    static const struct limit limits[] = {
+        {DIM_MESSAGES, 100, DAY_MS},
+        {DIM_RECIPIENTS, 100, DAY_MS},
+        {DIM_EXTERNAL_RECIPIENTS, 100, DAY_MS},
+        {DIM_BYTES, 1000000, HOUR_MS},
+        {DIM_PACE, 100, 60000},
+    };
+    struct cost c = {.messages = 1,
+                     .recipients = 7,
+                     .external_recipients = 5,
+                     .bytes = 4096};
+    struct taken t;
+    struct room room;
+
+    (void)state;
+    quota_free(quota);
+    fixture_policy(&fixture, limits, 5);
+    make();
+    assert_true(quota_take(quota, sales.id, &c, 100, &t, &room));
+    assert_int_equal(used(DIM_MESSAGES), 1);
+    assert_int_equal(used(DIM_RECIPIENTS), 7);
+    assert_int_equal(used(DIM_EXTERNAL_RECIPIENTS), 5);
+    assert_int_equal(used(DIM_BYTES), 4096);
+    assert_int_equal(used(DIM_PACE), 1);
+    quota_give_back_recipients(quota, &t, 2, 1);
+    assert_int_equal(used(DIM_RECIPIENTS), 5);
+    assert_int_equal(used(DIM_EXTERNAL_RECIPIENTS), 4);
+    c = (struct cost){.recipients = 2}; /* a further part of one message */
+    assert_true(quota_take(quota, sales.id, &c, 100, &t, &room));
+    assert_int_equal(t.n, 1);
+    assert_int_equal(used(DIM_MESSAGES), 1);
+    assert_int_equal(used(DIM_PACE), 1);
+}
+
+static void
+a_share_leaves_the_rest_but_not_of_pace(void **state)
+{
+    struct cost c = cost_of(1);
+    struct taken t;
+    struct room room;
+
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        assert_true(quota_take(quota, sales.id, &c, 50, &t, &room));
+    assert_false(quota_take(quota, sales.id, &c, 50, &t, &room));
+    assert_int_equal(room.limiting, DIM_MESSAGES);
+    /* half of the pace would have been 3 */
+    assert_true(quota_take(quota, sales.id, &c, 100, &t, &room));
+    assert_false(quota_take(quota, sales.id, &c, 100, &t, &room));
+    assert_int_equal(room.limiting, DIM_PACE);
+    assert_true(room.at_ms <= quota_now_ms(quota) + 60000 + 60000 / 144 + 1);
+}
+
+static void
+more_than_a_limit_never_fits(void **state)
+{
+    struct taken t;
+    struct room room;
+
+    (void)state;
+    assert_false(take(41, &t, &room));
+    assert_int_equal(room.limiting, DIM_RECIPIENTS);
+    assert_true(room.at_ms == WINDOW_NEVER);
+    assert_int_equal(room.limit, 40);
+}
+
+static void
+an_unknown_account_has_no_room(void **state)
+{
+    struct cost c = cost_of(1);
+    struct taken t;
+    struct room room;
+
+    (void)state;
+    assert_false(quota_take(quota, 4711, &c, 100, &t, &room));
+    assert_false(room.ok);
+    assert_int_equal(room.limiting, -1);
+    assert_true(room.at_ms == WINDOW_NEVER);
+    t = (struct taken){.id = 4711, .n = 1};
+    quota_give_back(quota, &t); /* and nothing else falls over it */
+    quota_set_state(quota, 4711, ACCOUNT_PAUSED, 0, "");
+    quota_add_waiting(quota, 4711, 1, 1);
+    quota_set_sessions(quota, 4711, 1, 1);
+    quota_count(quota, 4711, QUOTA_SENT, 1);
+    quota_want_token(quota, 4711, 1);
+    quota_restore(quota, 4711, DIM_MESSAGES, DAY_MS, 1, 1);
+}
+
+static void
+templates_get_a_slot_when_they_are_opened(void **state)
+{
+    struct mailbox bob =
+        fixture_mailbox(&fixture.account[2], "bob@staff.example.com");
+    struct quota_view v;
+    struct cost c = cost_of(1);
+    struct taken t;
+    struct room room;
+
+    (void)state;
+    assert_int_equal(quota_peek(reader, bob.id, &v), STATE_EEMPTY);
+    assert_int_equal(quota_open(quota, &bob), STATE_OK);
+    assert_true(quota_take(quota, bob.id, &c, 100, &t, &room));
+    assert_int_equal(quota_open(quota, &bob), STATE_OK); /* keeps it */
+    assert_int_equal(quota_peek(reader, bob.id, &v), STATE_OK);
+    assert_string_equal(v.identity, "bob@staff.example.com");
+    assert_int_equal(v.window[0].used, 1);
+}
+
+static void
+a_full_table_is_an_error(void **state)
+{
+    enum state_result r = STATE_OK;
+    unsigned n;
+
+    (void)state;
+    for (n = 0; r == STATE_OK && n < 1000; n++) {
+        char address[64];
+        struct mailbox m;
+
+        snprintf(address, sizeof address, "u%u@staff.example.com", n);
+        m = fixture_mailbox(&fixture.account[2], address);
+        r = quota_open(quota, &m);
+    }
+    assert_int_equal(r, STATE_EFULL);
+    assert_true(n > 50);
+}
+
+/* ---- states ---- */
+
+static void
+states_that_refuse(void **state)
+{
+    static const enum account_state refusing[] = {
+        ACCOUNT_NEEDS_LOGIN, ACCOUNT_PAUSED, ACCOUNT_DISABLED};
+    struct taken t;
+    struct room room;
+    uint64_t now_ms;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof refusing / sizeof *refusing; i++) {
+        struct quota_view v;
+
+        quota_set_state(quota, sales.id, refusing[i], 0, "because");
+        assert_false(take(1, &t, &room));
+        assert_int_equal(room.state, refusing[i]);
+        assert_int_equal(room.limiting, -1);
+        assert_true(room.at_ms == WINDOW_NEVER);
+        room = forecast(1, 0, 0, 100, &now_ms);
+        assert_false(room.ok);
+        assert_int_equal(room.state, refusing[i]);
+        assert_int_equal(room.limiting, -1);
+        /* what can never fit is told, whatever the state */
+        room = forecast(41, 0, 0, 100, &now_ms);
+        assert_int_equal(room.limiting, DIM_RECIPIENTS);
+        assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+        assert_int_equal(v.state, refusing[i]);
+        assert_string_equal(v.state_reason, "because");
+        assert_string_not_equal(account_state_name(v.state), "?");
+    }
+    quota_set_state(quota, sales.id, ACCOUNT_STATES, 0, "no such state");
+    assert_false(take(1, &t, &room));
+    quota_set_state(quota, sales.id, ACCOUNT_OK, 0, NULL);
+    assert_true(take(1, &t, &room));
+}
+
+static void
+cooling_ends_by_time(void **state)
+{
+    uint64_t until_ms = quota_now_ms(quota) + HOUR_MS, now_ms;
+    struct quota_view v;
+    struct taken t;
+    struct room room;
+
+    (void)state;
+    quota_set_state(quota, sales.id, ACCOUNT_COOLING, until_ms, "454 4.7.0");
+    assert_false(take(1, &t, &room));
+    assert_int_equal(room.state, ACCOUNT_COOLING);
+    assert_true(room.at_ms == until_ms);
+    room = forecast(1, 0, 0, 100, &now_ms);
+    assert_true(!room.ok && room.at_ms == until_ms && room.limiting == -1);
+    /* a window that is full for longer decides */
+    room = forecast(40, 0, 1, 100, &now_ms);
+    assert_true(room.at_ms > until_ms);
+    assert_int_equal(room.limiting, DIM_RECIPIENTS);
+    fixture_pass(HOUR_MS - 1);
+    assert_false(take(1, &t, &room));
+    fixture_pass(1);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_int_equal(v.state, ACCOUNT_OK);
+    assert_string_equal(v.state_reason, "");
+    assert_true(forecast(1, 0, 0, 100, &now_ms).ok);
+    assert_true(take(1, &t, &room));
+}
+
+static void
+reasons_are_cut_and_cleaned(void **state)
+{
+    struct quota_view v;
+    char text[400];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof text - 1; i += 2)
+        memcpy(text + i, "\xc3\xa4", 2); /* a two-octet character */
+    text[0] = '\n';
+    text[1] = 'x';
+    text[sizeof text - 1] = '\0';
+    quota_set_state(quota, sales.id, ACCOUNT_PAUSED, 0, text);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_int_equal(strlen(v.state_reason), 118); /* 119 would cut one */
+    assert_memory_equal(v.state_reason, " x\xc3\xa4", 4);
+}
+
+/* ---- words ---- */
+
+static void
+counts_are_published(void **state)
+{
+    struct quota_view v;
+
+    (void)state;
+    quota_add_waiting(quota, sales.id, 3, 10);
+    quota_add_waiting(quota, sales.id, -1, -20);
+    quota_set_sessions(quota, sales.id, 3, 2);
+    quota_count(quota, sales.id, QUOTA_SENT, 1);
+    quota_count(quota, sales.id, QUOTA_REFUSED, 2);
+    quota_count(quota, sales.id, QUOTA_DEFERRED, 3);
+    quota_count(quota, sales.id, QUOTA_IN_DOUBT, 4);
+    quota_count(quota, sales.id, QUOTA_LOGIN, 5);
+    quota_count(quota, sales.id, QUOTA_EVENTS, 6);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_int_equal(v.waiting_messages, 2);
+    assert_int_equal(v.waiting_recipients, 0); /* never below */
+    assert_int_equal(v.sessions_open, 3);
+    assert_int_equal(v.sessions_busy, 2);
+    assert_int_equal(v.sent, 1);
+    assert_int_equal(v.refused, 2);
+    assert_int_equal(v.deferred, 3);
+    assert_int_equal(v.in_doubt, 4);
+    assert_int_equal(v.logins, 5);
+    for (int i = 0; i < 4; i++)
+        quota_add_waiting(quota, sales.id, INT32_MAX, INT32_MAX);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_true(v.waiting_messages == UINT32_MAX);
+    assert_true(v.waiting_recipients == UINT32_MAX);
+}
+
+/* ---- forecasts ---- */
+
+static void
+forecasts_count_what_is_ahead(void **state)
+{
+    /* limit 10 messages a day, nothing used; the pace is taken away */
+    static const struct row {
+        const char *name;
+        uint32_t ahead, used;
+        uint64_t min_h, max_h; /* hours from now */
+    } rows[] = {
+        {"empty", 0, 0, 0, 0},
+        {"the last place", 9, 0, 0, 0},
+        {"one window later", 10, 0, 24, 24},
+        {"the last of the next", 19, 0, 24, 24},
+        {"two windows later", 20, 0, 48, 48},
+        {"after a hundred windows", 1000, 0, 2400, 2400},
+        {"used, room left", 5, 4, 0, 0},
+        {"used, full", 0, 10, 24, 25},
+        {"used and ahead", 9, 10, 24, 25},
+        {"used and more ahead", 10, 10, 48, 49},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct room room;
+        struct taken t;
+        uint64_t now_ms;
+
+        print_message("  %s\n", rows[i].name);
+        quota_free(quota);
+        fixture_policy(&fixture, plain, 2);
+        make();
+        for (uint32_t n = 0; n < rows[i].used; n++)
+            assert_true(take(1, &t, &room));
+        room = forecast(1, rows[i].ahead, 0, 100, &now_ms);
+        assert_int_equal(room.ok, rows[i].max_h == 0);
+        assert_true(room.at_ms >= now_ms + rows[i].min_h * HOUR_MS);
+        assert_true(room.at_ms <= now_ms + rows[i].max_h * HOUR_MS);
+        if (rows[i].max_h > 0)
+            assert_int_equal(room.limiting, DIM_MESSAGES);
+    }
+}
+
+/* A property: who sends all that is ahead as early as the agent lets him can
+ * send the next one when the forecast said, neither before nor much later. */
+static void
+forecasts_come_true(void **state)
+{
+    const uint32_t ahead = 23;
+    struct room said, room;
+    struct taken t;
+    uint64_t now_ms;
+
+    (void)state;
+    for (int i = 0; i < 4; i++) { /* some history */
+        assert_true(take(1, &t, &room));
+        fixture_pass(HOUR_MS);
+    }
+    said = forecast(1, ahead, ahead, 100, &now_ms);
+    assert_false(said.ok);
+    for (uint32_t n = 0; n < ahead; n++)
+        while (!take(1, &t, &room))
+            fixture_pass(room.at_ms - quota_now_ms(quota));
+    while (!take(1, &t, &room))
+        fixture_pass(room.at_ms - quota_now_ms(quota));
+    assert_true(quota_now_ms(quota) >= said.at_ms);
+    /* buckets and pace: a few parts of a window for each round */
+    assert_true(quota_now_ms(quota) <= said.at_ms + 4 * DAY_MS / 144);
+}
+
+static void
+forecasts_of_absurd_backlogs_do_not_overflow(void **state)
+{
+    struct cost c = {.messages = 1, .bytes = 10};
+    struct cost ahead = {.messages = UINT32_MAX, .bytes = UINT64_MAX};
+    static const struct limit limits[] = {{DIM_BYTES, 10, WINDOW_MS_MAX}};
+    struct room room;
+    uint64_t now_ms;
+
+    (void)state;
+    quota_free(quota);
+    fixture_policy(&fixture, limits, 1);
+    make();
+    assert_int_equal(
+        quota_forecast(reader, &sales, &c, &ahead, 100, &room, &now_ms),
+        STATE_OK);
+    assert_false(room.ok);
+    assert_true(room.at_ms > now_ms && room.at_ms != WINDOW_NEVER);
+}
+
+static void
+an_account_not_yet_met_answers_from_its_limits(void **state)
+{
+    struct mailbox ann =
+        fixture_mailbox(&fixture.account[2], "ann@staff.example.com");
+    struct cost c = cost_of(40), ahead = {0};
+    struct room room;
+    uint64_t now_ms;
+
+    (void)state;
+    assert_int_equal(
+        quota_forecast(reader, &ann, &c, &ahead, 100, &room, &now_ms),
+        STATE_OK);
+    assert_true(room.ok);
+    c.recipients = 41;
+    assert_int_equal(
+        quota_forecast(reader, &ann, &c, &ahead, 100, &room, &now_ms),
+        STATE_OK);
+    assert_true(!room.ok && room.at_ms == WINDOW_NEVER);
+    assert_int_equal(room.limiting, DIM_RECIPIENTS);
+}
+
+/* ---- reload ---- */
+
+static void
+a_reload_keeps_what_was_spent(void **state)
+{
+    static const struct limit more[] = {
+        {DIM_RECIPIENTS, 50, DAY_MS},  /* another limit, another place */
+        {DIM_MESSAGES, 20, DAY_MS},    /* another limit */
+        {DIM_MESSAGES, 5, HOUR_MS},    /* new, shorter */
+        {DIM_MESSAGES, 99, 7 * DAY_MS} /* new, longer */
+    };
+    struct quota_view v;
+    struct taken t;
+    struct room room;
+
+    (void)state;
+    assert_true(take(8, &t, &room));
+    fixture_pass(2 * HOUR_MS);
+    assert_true(take(7, &t, &room));
+    fixture_policy(&fixture, more, 4);
+    assert_int_equal(quota_reload(quota, &fixture.policy, err, sizeof err),
+                     STATE_OK);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_int_equal(v.n, 4);
+    assert_int_equal(v.window[0].used, 15);
+    assert_int_equal(v.window[0].limit, 50);
+    assert_int_equal(v.window[1].used, 2);
+    assert_int_equal(v.window[1].limit, 20);
+    assert_int_equal(v.window[2].used, 1); /* of the last hour */
+    assert_int_equal(v.window[3].used, 2);
+    quota_give_back(quota, &t); /* pace is gone: what is left comes back */
+    assert_int_equal(used(DIM_RECIPIENTS), 8);
+}
+
+static void
+a_reload_that_does_not_fit_changes_nothing(void **state)
+{
+    struct limit many[LIMITS_MAX];
+    struct quota_view before, after;
+
+    (void)state;
+    for (unsigned i = 0; i < LIMITS_MAX; i++)
+        many[i] = (struct limit){DIM_MESSAGES, 5, (i + 1) * HOUR_MS};
+    assert_int_equal(quota_peek(reader, sales.id, &before), STATE_OK);
+    fixture_policy(&fixture, many, LIMITS_MAX);
+    assert_int_equal(quota_reload(quota, &fixture.policy, err, sizeof err),
+                     STATE_ELAYOUT);
+    assert_non_null(strstr(err, "restart gmroute-deliver"));
+    assert_int_equal(quota_peek(reader, sales.id, &after), STATE_OK);
+    assert_memory_equal(&before, &after, sizeof before);
+    quota_free(quota);
+    make(); /* a restart has the room */
+    assert_int_equal(quota_peek(reader, sales.id, &after), STATE_OK);
+    assert_int_equal(after.n, LIMITS_MAX);
+}
+
+static void
+a_reload_opens_new_accounts_and_keeps_gone_ones(void **state)
+{
+    struct mailbox jobs;
+    struct quota_view v;
+    struct taken t;
+    struct room room;
+
+    (void)state;
+    assert_true(take(5, &t, &room));
+    fixture.account[0].address = "jobs@example.com"; /* was sales */
+    jobs = fixture_mailbox(&fixture.account[0], "jobs@example.com");
+    assert_int_equal(quota_reload(quota, &fixture.policy, err, sizeof err),
+                     STATE_OK);
+    assert_int_equal(quota_peek(reader, jobs.id, &v), STATE_OK);
+    assert_int_equal(v.window[0].used, 0);
+    assert_int_equal(used(DIM_RECIPIENTS), 5);
+}
+
+/* ---- the book ---- */
+
+static void
+the_book_rebuilds_the_windows(void **state)
+{
+    struct taken t[3];
+    struct room room;
+    struct quota_view before, after;
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        assert_true(take(3, &t[i], &room));
+        fixture_pass(5 * HOUR_MS);
+    }
+    assert_int_equal(quota_peek(reader, sales.id, &before), STATE_OK);
+    quota_free(quota);
+    make();
+    assert_int_equal(used(DIM_MESSAGES), 0);
+    for (int i = 0; i < 3; i++)
+        for (unsigned j = 0; j < t[i].n; j++)
+            quota_restore(quota, sales.id, t[i].charge[j].dimension,
+                          t[i].charge[j].window_ms, t[i].charge[j].bucket,
+                          t[i].charge[j].units);
+    quota_restored(quota);
+    assert_int_equal(quota_peek(reader, sales.id, &after), STATE_OK);
+    assert_memory_equal(before.window, after.window, sizeof before.window);
+}
+
+static void
+limits_changed_while_the_agent_was_down(void **state)
+{
+    static const struct limit changed[] = {
+        {DIM_MESSAGES, 10, 23 * HOUR_MS}, /* was a day */
+        {DIM_RECIPIENTS, 40, DAY_MS},
+        {DIM_RECIPIENTS, 30, 2 * HOUR_MS}, /* new */
+        {DIM_RECIPIENTS, 20, HOUR_MS},     /* new, too */
+    };
+    uint64_t now_ms = quota_now_ms(quota);
+    struct quota_view v;
+
+    (void)state;
+    quota_free(quota);
+    fixture_policy(&fixture, changed, 4);
+    make();
+    quota_restore(quota, sales.id, DIM_MESSAGES, DAY_MS,
+                  window_bucket_of(DAY_MS, now_ms - HOUR_MS), 6);
+    quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS,
+                  window_bucket_of(DAY_MS, now_ms), 11);
+    quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS,
+                  window_bucket_of(DAY_MS, now_ms - 3 * HOUR_MS), 12);
+    quota_restored(quota);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_int_equal(v.window[0].used, 6);
+    assert_int_equal(v.window[1].used, 23);
+    assert_int_equal(v.window[2].used, 11);
+    assert_int_equal(v.window[3].used, 11);
+}
+
+static void
+nonsense_in_the_book_is_bounded(void **state)
+{
+    struct quota_view v;
+
+    (void)state;
+    quota_restore(quota, sales.id, DIM_COUNT, DAY_MS, 1, 1);
+    quota_restore(quota, sales.id, DIM_MESSAGES, 0, 1, 1);
+    quota_restore(quota, sales.id, DIM_MESSAGES, UINT64_MAX, 1, 1);
+    assert_int_equal(used(DIM_MESSAGES), 0);
+    for (int i = 0; i < 100; i++) /* from the future: counts as now */
+        quota_restore(quota, sales.id, DIM_MESSAGES, DAY_MS, UINT64_MAX,
+                      UINT64_MAX);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_true(v.window[0].used >= 1ull << 48);
+    assert_true(v.window[0].room_at_ms <=
+                quota_now_ms(quota) + DAY_MS + DAY_MS / 144 + 1);
+}
+
+/* ---- readers ---- */
+
+static void
+a_reader_survives_restarts(void **state)
+{
+    struct quota_view v;
+    struct taken t;
+    struct room room;
+    char path[200];
+
+    (void)state;
+    assert_true(take(1, &t, &room));
+    assert_int_equal(used(DIM_MESSAGES), 1);
+    quota_free(quota); /* the agent is down: the last view stays */
+    assert_int_equal(used(DIM_MESSAGES), 1);
+    make();
+    assert_int_equal(used(DIM_MESSAGES), 0); /* over at once */
+
+    snprintf(path, sizeof path, "%s/quota", directory);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    quota_free(quota);
+    make();
+    assert_true(take(1, &t, &room));
+    for (int i = 0; i < 100; i++) { /* the path is looked at in a second */
+        assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+        if (v.window[0].used == 1)
+            return;
+        usleep(100000);
+    }
+    fail_msg("never came over");
+}
+
+static void
+a_reader_waits_for_the_first_agent(void **state)
+{
+    struct quota_reader *early;
+    struct quota_view v;
+    struct room room;
+    struct cost c = cost_of(1);
+    uint64_t now_ms;
+    char other[100];
+
+    (void)state;
+    fixture_directory(other, sizeof other);
+    early = quota_reader_new(other, &fixture_clock);
+    assert_int_equal(quota_peek(early, sales.id, &v), STATE_EABSENT);
+    assert_int_equal(
+        quota_forecast(early, &sales, &c, NULL, 100, &room, &now_ms),
+        STATE_EABSENT);
+    assert_int_equal(quota_each(early, NULL, NULL), STATE_EABSENT);
+    assert_int_equal(quota_wants(early, 0, NULL, NULL), STATE_EABSENT);
+    quota_reader_free(early);
+    quota_reader_free(NULL);
+    fixture_remove(other);
+}
+
+static bool
+count_views(void *cookie, const struct quota_view *v)
+{
+    unsigned *n = cookie;
+
+    assert_non_null(strchr(v->identity, '@'));
+    return ++*n < 2;
+}
+
+static void
+each_account_is_shown(void **state)
+{
+    struct mailbox bob =
+        fixture_mailbox(&fixture.account[2], "bob@staff.example.com");
+    unsigned n = 0;
+
+    (void)state;
+    assert_int_equal(quota_open(quota, &bob), STATE_OK);
+    assert_int_equal(quota_each(reader, count_views, &n), STATE_OK);
+    assert_int_equal(n, 2); /* stopped when it was told to */
+}
+
+static void
+a_writer_dead_inside_is_busy_until_the_restart(void **state)
+{
+    struct quota_slot *slot = segment_find(&quota->segment, sales.id);
+    struct quota_view v;
+    unsigned n = 0;
+
+    (void)state;
+    atomic_fetch_add(&slot->seq, 1); /* odd: died in the middle */
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_EBUSY);
+    assert_int_equal(quota_each(reader, count_views, &n), STATE_EBUSY);
+    assert_int_equal(n, 1); /* the other one */
+    quota_free(quota);
+    make();
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+}
+
+/* A property: whatever bit of a slot changes, a reader says so, or shows a
+ * view within bounds; it never crashes or hangs. */
+static void
+flipped_bits_are_noticed_or_harmless(void **state)
+{
+    struct quota_slot *slot = segment_find(&quota->segment, sales.id);
+    size_t octets = quota->segment.slot_size;
+    unsigned corrupt = 0, good = 0;
+    struct taken t;
+    struct room room;
+    uint64_t now_ms;
+
+    (void)state;
+    assert_true(take(5, &t, &room));
+    for (size_t bit = 32; bit < octets * 8; bit += 3) { /* seq apart */
+        unsigned char *octet = (unsigned char *)slot + bit / 8;
+        struct quota_view v;
+        enum state_result r;
+
+        *octet ^= (unsigned char)(1u << bit % 8);
+        r = quota_peek(reader, sales.id, &v);
+        if (r == STATE_OK) {
+            good++;
+            assert_true(v.n <= LIMITS_MAX && v.state < ACCOUNT_STATES);
+            assert_true(strlen(v.identity) <= IDENTITY_MAX);
+            forecast(1, 5, 5, 80, &now_ms);
+        } else {
+            corrupt++;
+            assert_int_equal(r, STATE_ECORRUPT);
+        }
+        *octet ^= (unsigned char)(1u << bit % 8);
+    }
+    print_message("  %u noticed, %u harmless\n", corrupt, good);
+    assert_true(corrupt > good);
+    assert_int_equal(used(DIM_RECIPIENTS), 5);
+}
+
+static void
+a_head_of_other_windows_is_refused(void **state)
+{
+    struct quota_view v;
+    struct segment_head *head = quota->segment.head;
+    int64_t offset_ms = head->offset_ms;
+
+    (void)state;
+    head->offset_ms = INT64_MAX;
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_ECORRUPT);
+    head->offset_ms = INT64_MIN;
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_ECORRUPT);
+    head->offset_ms = offset_ms;
+    head->windows = 12; /* more than the slots have place for */
+    quota_reader_free(reader);
+    reader = quota_reader_new(directory, &fixture_clock);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_ECORRUPT);
+    head->windows = 0;
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_ECORRUPT);
+    head->windows = 4;
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+}
+
+/* ---- wishes for tokens ---- */
+
+struct heard {
+    unsigned n;
+    uint64_t id, serial;
+    char identity[IDENTITY_MAX + 1];
+};
+
+static void
+hear(void *cookie, uint64_t id, const char *identity, uint64_t refused_serial)
+{
+    struct heard *h = cookie;
+
+    h->n++;
+    h->id = id;
+    h->serial = refused_serial;
+    snprintf(h->identity, sizeof h->identity, "%s", identity);
+}
+
+static void
+wishes_are_heard_once(void **state)
+{
+    struct heard h = {0};
+
+    (void)state;
+    assert_int_equal(quota_wants(reader, 0, hear, &h), STATE_OK);
+    assert_int_equal(h.n, 0);
+    quota_want_token(quota, sales.id, 0);
+    assert_int_equal(quota_wants(reader, 0, hear, &h), STATE_OK);
+    assert_int_equal(h.n, 1);
+    assert_true(h.id == sales.id && h.serial == 0);
+    assert_string_equal(h.identity, "sales@example.com");
+    assert_int_equal(quota_wants(reader, 0, hear, &h), STATE_OK);
+    assert_int_equal(h.n, 1);
+    quota_want_token(quota, sales.id, 1772359200);
+    quota_want_token(quota, sales.id, 1772359200);
+    assert_int_equal(quota_wants(reader, 0, hear, &h), STATE_OK);
+    assert_int_equal(h.n, 2);
+    assert_true(h.serial == 1772359200);
+    quota_want_token(quota, sales.id, 1772359200); /* again the same one */
+    assert_int_equal(quota_wants(reader, 0, hear, &h), STATE_OK);
+    assert_int_equal(h.n, 3);
+
+    /* a restart of the agent: the old wishes are gone, new ones are heard */
+    quota_free(quota);
+    make();
+    assert_int_equal(quota_wants(reader, 0, hear, &h), STATE_OK);
+    assert_int_equal(h.n, 3);
+    quota_want_token(quota, sales.id, 5);
+    assert_int_equal(quota_wants(reader, 0, hear, &h), STATE_OK);
+    assert_int_equal(h.n, 4);
+    assert_true(h.serial == 5);
+}
+
+static void
+a_wish_counter_that_wraps_is_still_a_wish(void **state)
+{
+    struct heard h = {0};
+
+    (void)state;
+    atomic_store(&quota->segment.word[segment_index(
+                     &quota->segment, segment_find(&quota->segment, sales.id))],
+                 UINT64_MAX);
+    assert_int_equal(quota_wants(reader, 0, hear, &h), STATE_OK);
+    quota_want_token(quota, sales.id, 0);
+    assert_int_equal(quota_wants(reader, 0, hear, &h), STATE_OK);
+    assert_int_equal(h.n, 2);
+    assert_true(h.serial == 0);
+}
+
+static void *
+want_soon(void *arg)
+{
+    (void)arg;
+    usleep(50000);
+    quota_want_token(quota, sales.id, 3);
+    return NULL;
+}
+
+static void
+the_ear_wakes_up(void **state)
+{
+    uint64_t start_ms = clock_boot_ms(&clock_real);
+    struct heard h = {0};
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(quota_wants(reader, 30, hear, &h), STATE_OK);
+    assert_true(clock_boot_ms(&clock_real) - start_ms >= 25);
+    assert_int_equal(pthread_create(&thread, NULL, want_soon, NULL), 0);
+    assert_int_equal(quota_wants(reader, 60000, hear, &h), STATE_OK);
+    assert_int_equal(h.n, 1);
+    assert_true(clock_boot_ms(&clock_real) - start_ms < 30000);
+    pthread_join(thread, NULL);
+}
+
+/* ---- size and speed ---- */
+
+static void
+many_accounts(void **state)
+{
+    enum { ACCOUNTS = 100000, ROUNDS = 200000 };
+    uint64_t start_ms = clock_boot_ms(&clock_real), ms;
+    struct quota_view v;
+    struct taken t;
+    struct room room;
+    struct stat st;
+    char path[200];
+
+    (void)state;
+    quota_free(quota);
+    fixture.policy.state.accounts = ACCOUNTS;
+    make();
+    for (unsigned i = 0; i < ACCOUNTS - 2; i++) {
+        char address[64];
+        struct mailbox m;
+
+        snprintf(address, sizeof address, "u%u@staff.example.com", i);
+        m = fixture_mailbox(&fixture.account[2], address);
+        assert_int_equal(quota_open(quota, &m), STATE_OK);
+    }
+    snprintf(path, sizeof path, "%s/quota", directory);
+    assert_int_equal(stat(path, &st), 0);
+    ms = clock_boot_ms(&clock_real) - start_ms;
+    print_message("  %d accounts: %" PRIu64 " ms, %lld MiB\n", ACCOUNTS, ms,
+                  (long long)st.st_blocks / 2048);
+    assert_true(st.st_blocks / 2048 < 1024);
+
+    start_ms = clock_boot_ms(&clock_real);
+    for (int i = 0; i < ROUNDS; i++) {
+        assert_true(take(1, &t, &room));
+        quota_give_back(quota, &t);
+    }
+    ms = clock_boot_ms(&clock_real) - start_ms;
+    print_message("  take and give back: %" PRIu64 " ns\n",
+                  ms * 1000000 / ROUNDS);
+    start_ms = clock_boot_ms(&clock_real);
+    for (int i = 0; i < ROUNDS; i++)
+        quota_peek(reader, sales.id, &v);
+    ms = clock_boot_ms(&clock_real) - start_ms;
+    print_message("  peek: %" PRIu64 " ns\n", ms * 1000000 / ROUNDS);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(quota_time_is_about_unix_time),
+        TEST(quota_time_starts_no_lower_than_the_book),
+        TEST(an_impossible_floor_is_refused),
+        TEST(all_windows_or_none),
+        TEST(room_returns_when_it_was_said),
+        TEST(given_back_is_as_never_taken),
+        TEST(given_back_too_late_is_nothing),
+        TEST(refused_recipients_come_back),
+        TEST(each_dimension_counts_its_own),
+        TEST(a_share_leaves_the_rest_but_not_of_pace),
+        TEST(more_than_a_limit_never_fits),
+        TEST(an_unknown_account_has_no_room),
+        TEST(templates_get_a_slot_when_they_are_opened),
+        TEST(a_full_table_is_an_error),
+        TEST(states_that_refuse),
+        TEST(cooling_ends_by_time),
+        TEST(reasons_are_cut_and_cleaned),
+        TEST(counts_are_published),
+        TEST(forecasts_count_what_is_ahead),
+        TEST(forecasts_come_true),
+        TEST(forecasts_of_absurd_backlogs_do_not_overflow),
+        TEST(an_account_not_yet_met_answers_from_its_limits),
+        TEST(a_reload_keeps_what_was_spent),
+        TEST(a_reload_that_does_not_fit_changes_nothing),
+        TEST(a_reload_opens_new_accounts_and_keeps_gone_ones),
+        TEST(the_book_rebuilds_the_windows),
+        TEST(limits_changed_while_the_agent_was_down),
+        TEST(nonsense_in_the_book_is_bounded),
+        TEST(a_reader_survives_restarts),
+        TEST(a_reader_waits_for_the_first_agent),
+        TEST(each_account_is_shown),
+        TEST(a_writer_dead_inside_is_busy_until_the_restart),
+        TEST(flipped_bits_are_noticed_or_harmless),
+        TEST(a_head_of_other_windows_is_refused),
+        TEST(wishes_are_heard_once),
+        TEST(a_wish_counter_that_wraps_is_still_a_wish),
+        TEST(the_ear_wakes_up),
+        TEST(many_accounts),
+    };
+
+    return cmocka_run_group_tests_name("state/quota", tests, NULL, NULL);
+}
