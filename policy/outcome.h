@@ -5,6 +5,12 @@
  * by code for the rest.  A daily-limit reply is 5xx on the wire and never
  * lasting here.
  *
+ * Always true of a verdict: OUTCOME_SENT only for what the stage waits for
+ * (2xx; 220 at STARTTLS, 235 at AUTH, 354 at DATA); OUTCOME_REFUSED only for
+ * a 5xx at MAIL, RCPT, DATA or CONTENT, with SCOPE_RECIPIENT at RCPT and
+ * SCOPE_MESSAGE elsewhere; OUTCOME_IN_DOUBT only at CONTENT; OUTCOME_SPLIT
+ * only at RCPT; 421 closes the session.
+ *
  * Sources: Google, "Gmail SMTP errors and codes" (support.google.com/a/
  * answer/3726730) and "Gmail sending limits" (answer/166852); RFC 5321 4.2,
  * RFC 3463, RFC 4954.
@@ -33,7 +39,8 @@ enum smtp_stage {
 const char *smtp_stage_name(enum smtp_stage s);
 
 enum outcome_kind {
-    OUTCOME_SENT = 0,  /* Gmail accepted */
+    /* Accepted at this stage: the message itself only at STAGE_CONTENT. */
+    OUTCOME_SENT = 0,
     OUTCOME_REFUSED,   /* lasting: bounce */
     OUTCOME_DEFERRED,  /* try later */
     OUTCOME_IN_DOUBT,  /* may have been accepted */
@@ -53,11 +60,12 @@ enum outcome_scope {
     SCOPE_ORGANISATION, /* every account of the customer */
 };
 
-enum outcome_effect { /* on the account */
-                      EFFECT_NONE,
-                      EFFECT_COOL, /* rest for cool_ms */
-                      EFFECT_TOKEN, /* token refused: ask for a new one, once, at once */
-                      EFFECT_DISABLE, /* a person is needed */
+/* On the account. */
+enum outcome_effect {
+    EFFECT_NONE,
+    EFFECT_COOL,    /* rest for cool_ms */
+    EFFECT_TOKEN,   /* token refused: ask for a new one, once, at once */
+    EFFECT_DISABLE, /* a person is needed */
 };
 
 /* What one reply means. */
@@ -73,20 +81,30 @@ struct verdict {
 };
 
 /* oauth: the session logged in with a token, so a refused login may be cured
- * by a new one. */
+ * by a new one.
+ *
+ * A 503 to DATA or BDAT after every RCPT was refused, or to RCPT after MAIL
+ * was, only repeats that: it defers what has no verdict yet and leaves the
+ * session usable. */
 struct verdict outcome_judge(enum smtp_stage stage, const struct reply *r,
                              bool oauth);
 
 /* What the session's end without a reply means at this stage.  content_sent:
- * the whole message, its end included, may have reached the peer. */
+ * the whole message, its end included, may have reached the peer: then it is
+ * in doubt whatever the stage.  reused: the session has carried a message
+ * before, so that it may have been stale. */
 struct verdict outcome_judge_lost(enum smtp_stage stage, bool reused,
                                   bool content_sent);
 
 enum { LMTP_REPLY_MAX = 480 /* octets, CRLF and NUL included */ };
 
 /* The line for the MTA: Gmail's code, enhanced code and text where they can
- * be passed on, a 4xx with the reason where Gmail's code must not be.
- * One line with CRLF.  Returns its length. */
+ * be passed on, a 4xx with the reason where Gmail's code must not be (a 5xx
+ * about the account; a 421, which would stop the MTA's whole queue).
+ * r NULL or with code 0: there was no reply.
+ *
+ * One line of printable ASCII with CRLF; the enhanced code's class is always
+ * the code's.  Returns its length. */
 size_t outcome_lmtp_reply(const struct verdict *v, const struct reply *r,
                           char ret[LMTP_REPLY_MAX]);
 
