@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 
 #include "milter/base/conf.h"
-#include "milter/filter/admit.h"
+#include "milter/state/admit.h"
 #include "milter/filter/mta_ops.h"
 #include "policy/ticket.h"
 

@@ -1,11 +1,12 @@
-/* milter/filter/admit.h - candidates to one account, or wait, or refuse.
+/* milter/state/admit.h - candidates to one account, or wait, or refuse.
  * SPDX-License-Identifier: Apache-2.0
  *
  * A forecast, not a limit: what is accepted here waits in the MTA's queue
- * until the agent takes room for it.
+ * until the agent takes room for it.  Used by the milter, and by
+ * `gmroutectl explain` to say what the milter would do.
  */
-#ifndef FILTER_ADMIT_H
-#define FILTER_ADMIT_H
+#ifndef STATE_ADMIT_H
+#define STATE_ADMIT_H
 
 #include "milter/base/clock.h"
 #include "milter/state/hints.h"
@@ -16,7 +17,7 @@
 struct admit_env { /* all borrowed */
     struct quota_reader *quota;
     struct status_reader *status;
-    struct hints *hints;
+    struct hints *hints; /* NULL: nothing is known to be on its way */
     const struct clock *clock;
 };
 

@@ -1,7 +1,7 @@
-/* milter/filter/admit.c - see admit.h.
+/* milter/state/admit.c - see admit.h.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "milter/filter/admit.h"
+#include "milter/state/admit.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -82,10 +82,10 @@ weigh(const struct admit_env *env, const struct mailbox *m,
 
     if (quota_forecast(env->quota, m, cost, &ahead, share_percent, &room,
                        &now_ms) != STATE_OK) {
-        /* The agent's memory cannot be read: accept, the queue can wait. */
-        w.waits = true;
-        w.wait_ms = WINDOW_NEVER;
-        w.why = w.why != NULL ? w.why : "quota memory is not there";
+        /* No agent since boot, or its memory cannot be read: nothing speaks
+         * against the account, and the queue can wait. */
+        w.now = w.waits = !dead;
+        w.wait_ms = dead ? WINDOW_NEVER : 0;
         return w;
     }
     w.never = room.at_ms == WINDOW_NEVER && room.limiting >= 0;

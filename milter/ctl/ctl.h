@@ -1,0 +1,52 @@
+/* milter/ctl/ctl.h - what every command of gmroutectl gets, and how it
+ * answers.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Exit status: 0 good, 1 a "no" (the configuration is broken, a recipient is
+ * refused, nothing was found), 2 usage or set-up.
+ */
+#ifndef CTL_CTL_H
+#define CTL_CTL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "policy/diag.h"
+#include "policy/policy.h"
+
+enum { CTL_GOOD = 0, CTL_NO = 1, CTL_USAGE = 2 };
+
+struct ctl {
+    const char *file; /* -c */
+    bool json;        /* --json */
+};
+
+/* Each command reads its own options from argv (argv[0] is its name). */
+int ctl_check(struct ctl *c, int argc, char **argv);
+int ctl_explain(struct ctl *c, int argc, char **argv);
+int ctl_status(struct ctl *c, int argc, char **argv);
+int ctl_quota(struct ctl *c, int argc, char **argv);
+int ctl_tokens(struct ctl *c, int argc, char **argv);
+int ctl_log(struct ctl *c, int argc, char **argv);
+int ctl_mta_config(struct ctl *c, int argc, char **argv);
+
+/* Loads the configuration; prints every error and, when `warnings` is set,
+ * every warning to standard error.  NULL on errors. */
+struct policy *ctl_load(const struct ctl *c, bool warnings);
+
+/* Wrong words on the command line: prints why and how, returns CTL_USAGE. */
+int ctl_usage(const char *command, const char *synopsis, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Prints and frees. */
+void ctl_print_json(json_t *j);
+
+/* "2 h 5 min", "45 s"; "now" for 0. */
+void ctl_duration(uint64_t ms, char *ret, size_t size);
+/* "2026-03-01 10:00:00", local time. */
+void ctl_time(int64_t unix_s, char *ret, size_t size);
+json_t *ctl_json_time(int64_t unix_s); /* RFC 3339, or null for 0 */
+
+#endif
