@@ -29,6 +29,11 @@ enum decide_result {
  * later knowledge could change it, else ACTION_UNKNOWN.  At FACTS_EOM it is
  * never ACTION_UNKNOWN.
  *
+ * A rule that routes to accounts of which none can serve the sender does not
+ * match, whatever its `otherwise` says: that is for accounts that are full or
+ * unusable now.  Accounts that cannot serve it beside one that can are left
+ * out.  A default that routes so leaves the recipient to the MTA.
+ *
  * A recipient in mta_domains gets ACTION_MTA whatever a route says (reject
  * and defer still apply).  trace may be NULL.  *ret borrows from the policy.
  */
@@ -38,7 +43,19 @@ enum decide_result decide(const struct policy *p, const struct facts *f,
 
 /* A template or named account for this sender: fills in *ret.  False when the
  * account cannot serve it (other domain, no such mailbox in its map, not
- * allowed by trust); then why (WHY_TEXT octets, may be NULL) says so. */
+ * allowed by trust); then why (WHY_TEXT octets, may be NULL) says so.
+ *
+ * A template becomes the sender's local part in lower case, without quotes
+ * and without the extension ("+" and what follows, unless it comes first).
+ * With a map, the first of these that is an alias in it gives the mailbox:
+ * the whole address, it without the extension, the local part, that without
+ * the extension; a mailbox of the map also stands for itself, and who is not
+ * in the map is not served.  Aliases and mailboxes may be written with or
+ * without the domain, which is always the template's.
+ *
+ * Here a template is never exchanged for the named account of the same
+ * address; decide() and decide_candidates() do that, and ask the trust of
+ * both. */
 bool decide_mailbox(const struct account *a, const struct facts *f,
                     struct mailbox *ret, char *why);
 
@@ -49,8 +66,8 @@ unsigned decide_candidates(const struct policy *p, const struct plan *plan,
                            struct slice sender,
                            struct candidate ret[CANDIDATES_MAX]);
 
-/* from: require - does every From address belong to the mailbox (its
- * address or send_as)? */
+/* from: require - is there a From, can all of it be read, and does every
+ * address in it belong to the mailbox (its address or send_as)? */
 bool decide_from_allowed(const struct mailbox *m, const struct facts *f,
                          struct scratch *s);
 

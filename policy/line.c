@@ -52,6 +52,8 @@ line_value(struct line *l, struct slice s, const char *none)
     for (size_t i = 0; i < shown; i++) {
         unsigned char c = (unsigned char)s.at[i];
 
+        if (c == '\t')
+            c = ' ';
         l->at[l->len++] = c < ' ' || c == 0x7F ? '?' : (char)c;
     }
     l->at[l->len] = '\0';

@@ -11,10 +11,10 @@
 #include "policy/header.h"
 
 enum {
-    REGEX_KEPT = 256,             /* answers; a power of two */
-    REGEX_STEPS = 20 * 1000000,   /* for one search, about */
-    REGEX_STEPS_MIN = 1000,       /* at each place of the value */
-    REGEX_STEPS_MAX = 100 * 1000, /* the same, for short values */
+    REGEX_KEPT = 256,                /* answers; a power of two */
+    REGEX_STEPS = 100 * 1000 * 1000, /* for one search, about */
+    REGEX_STEPS_MIN = 1000,          /* at each place of the value */
+    REGEX_STEPS_MAX = 500 * 1000,    /* the same, for short values */
     REGEX_HEAP_KIB = 4096,
     REGEX_STACK_MIN = 32 * 1024, /* of the machine code, octets */
     REGEX_STACK_MAX = 256 * 1024,
@@ -263,8 +263,9 @@ regex_run(struct scratch *s, const void *code, struct slice value)
             value.len--; /* not in the middle of a character */
     }
     pcre2_set_match_limit(s->context, regex_steps(value.len));
-    rc = pcre2_match(code, (PCRE2_SPTR)(value.len > 0 ? value.at : ""),
-                     value.len, 0, 0, s->match, s->context);
+    rc =
+        pcre2_match(code, (PCRE2_SPTR)(value.len > 0 ? value.at : ""),
+                    value.len, 0, cut ? PCRE2_NOTEOL : 0, s->match, s->context);
     if (rc >= 0)
         return REGEX_YES;
     if (rc == PCRE2_ERROR_NOMATCH)
