@@ -41,7 +41,7 @@ _KEYS = {
 }
 _WHEN = ("instead", "before", "after")
 _CERT_KINDS = ("good", "expired", "wrong_name", "self_signed", "no_sni",
-               "alert")
+               "cut")
 
 
 class FaultError(ValueError):
@@ -108,7 +108,8 @@ class Fault:
         self.bytes = None
         if self.what == "garbage":
             try:
-                self.bytes = base64.b64decode(get("bytes_b64", ""), True)
+                self.bytes = base64.b64decode(
+                    get("bytes_b64", ""), validate=True)
             except ValueError as error:
                 raise FaultError("bytes_b64: %s" % error) from None
             self.bytes = self.bytes or b"\x00\xff\xfe%&/()=?\r\n"

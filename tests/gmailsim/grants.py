@@ -161,7 +161,7 @@ class Grants:
         if kind.lower() != "basic":
             return None, None
         try:
-            text = base64.b64decode(value, True).decode()
+            text = base64.b64decode(value, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             return None, None
         ident, _, secret = text.partition(":")

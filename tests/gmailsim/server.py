@@ -151,7 +151,7 @@ class Simulator:
         """Which certificate to show at this handshake."""
         kind = "good"
         for rule in self.faults.take("tls", listener=listener):
-            if rule.what == "cert" and rule.kind != "alert":
+            if rule.what == "cert" and rule.kind != "cut":
                 kind = rule.kind
             else:
                 return ssl.ALERT_DESCRIPTION_HANDSHAKE_FAILURE
