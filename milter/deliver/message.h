@@ -6,6 +6,11 @@
  * ending in CRLF), is read as often as there are transactions, and is changed
  * for Gmail's copy only as the contract says: From handling, Bcc removed,
  * missing Message-ID and Date added (RFC 5322 3.6).
+ *
+ * The copy's lines all end in CRLF, the last one too: a run of CRs with or
+ * without an LF behind it, and every bare LF, becomes one.  Otherwise what is
+ * text to us could end the message for somebody further on, and the rest be
+ * taken for another one (RFC 5321 2.3.8).
  */
 #ifndef DELIVER_MESSAGE_H
 #define DELIVER_MESSAGE_H
@@ -29,7 +34,8 @@ void message_free(struct message *m);
 bool message_add(struct message *m, const void *data, size_t len, char *err,
                  size_t err_size);
 
-/* No more content: reads the header, digests the body. */
+/* No more content: reads the header, digests the body (as received).  False:
+ * as above, or the header has more than 1 MiB. */
 bool message_end(struct message *m, char *err, size_t err_size);
 
 uint64_t message_size(const struct message *m);  /* octets, as received */
