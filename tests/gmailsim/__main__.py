@@ -55,8 +55,9 @@ def _parser():
         help="life of an access token (3599)")
     add("--window", type=float, metavar="SECONDS",
         help="length of the windows of limits that name none (86400)")
-    add("--exit-with-parent", action="store_true",
-        help="end when the process that started this one ends")
+    add("--exit-with-parent", metavar="DIR", nargs="?", const="",
+        help="end when the process that started this one ends, and then "
+        "remove DIR, which that process cannot do any more")
     return parser
 
 
@@ -91,18 +92,21 @@ def main(argv=None):
     """Exit status: 0 ended as told, 2 could not start."""
     args = _parser().parse_args(argv)
     own_directory = None
+    parent = os.getppid()
     try:
         conf = _configuration(args)
         if "state_dir" not in conf:
             own_directory = tempfile.mkdtemp(prefix="gmailsim.")
             conf["state_dir"] = own_directory
-        return server.run(conf, args.exit_with_parent)
+        return server.run(conf, args.exit_with_parent is not None)
     except config.ConfigError as error:
         sys.stderr.write("gmailsim: %s\n" % error)
         return 2
     finally:
         if own_directory:
             shutil.rmtree(own_directory, ignore_errors=True)
+        if args.exit_with_parent and os.getppid() != parent:
+            shutil.rmtree(args.exit_with_parent, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Sim:
         with open(log, "wb") as output:
             process = subprocess.Popen(
                 [python or sys.executable, _FOLDER, "--config", path,
-                 "--exit-with-parent"], stdin=subprocess.DEVNULL,
+                 "--exit-with-parent", directory], stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output)
         deadline = time.monotonic() + timeout_s
         while not os.path.exists(conf["ready"]):
@@ -139,8 +139,10 @@ class Sim:
     def counters(self, address=None, window_s=None):
         """All counters, or those of one account; peaks for windows of that
         length."""
-        query = "?" + urlencode({"window_s": window_s}) if window_s else ""
-        counters = self.request("GET", "/counters" + query)
+        query = {"window_s": window_s} if window_s else {}
+        if address:
+            query["account"] = address
+        counters = self.request("GET", "/counters?" + urlencode(query))
         return counters["accounts"][address] if address else counters
 
     def total(self):

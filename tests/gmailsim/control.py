@@ -72,8 +72,13 @@ class Control:
 
     def counters(self, request):
         window_s = _number(request, "window_s")
-        return {"accounts": {a.address: a.describe(window_s) for a in
-                             self.sim.accounts.by_address.values()},
+        accounts = self.sim.accounts.by_address.values()
+        wanted = request.query.get("account")
+        if wanted:
+            accounts = [a for a in accounts
+                        if a.address.lower() == wanted.lower()]
+        return {"accounts": {a.address: a.describe(window_s)
+                             for a in accounts},
                 "total": {**self.sim.totals,
                           "sessions": len(self.sim.sessions)}}
 

@@ -31,6 +31,16 @@ _WHAT = {
     "no_access_token": ("token", True), "rotate": ("token", True),
     "expires_in": ("token", True), "deny": ("consent", False),
 }
+# stages where not every reply can be meddled with -> what is possible there
+_ONLY = {
+    "connect": {"drop", "reset", "hang", "slow", "garbage", "reply"},
+    "tls": {"cert", "drop"},
+    "token": {"drop", "reset", "hang", "slow", "garbage", "oauth_error",
+              "http", "no_access_token", "rotate", "expires_in"},
+    "consent": {"deny"},
+}
+_ELSEWHERE = {"cert", "oauth_error", "http", "no_access_token", "rotate",
+              "expires_in", "deny"}
 _KEYS = {
     "what": str, "stage": str, "account": str, "client": str, "count": int,
     "skip": int, "recipient": str, "sender": str, "when": str, "text": str,
@@ -73,6 +83,10 @@ class Fault:
         if self.stage not in STAGES + ("any",):
             raise FaultError("stage: %r is none of any, %s" % (
                 self.stage, ", ".join(STAGES)))
+        only = _ONLY.get(self.stage)
+        if self.what not in only if only else self.what in _ELSEWHERE:
+            raise FaultError("what: %s is not possible at stage %s" % (
+                self.what, self.stage))
         self.when = get("when", "instead")
         if self.when not in _WHEN:
             raise FaultError("when: %r is none of %s" % (
@@ -125,7 +139,7 @@ class Fault:
             raise FaultError("%s: %s" % (key, error)) from None
 
     def matches(self, stage, account, client, listener, recipients, sender):
-        if self.stage != stage and self.stage != "any":
+        if self.stage != stage and (self.stage != "any" or stage in _ONLY):
             return False
         if self.account and self.account != (account or "").lower():
             return False

@@ -9,6 +9,7 @@ import functools
 import gc
 import json
 import os
+import resource
 import signal
 import ssl
 import sys
@@ -207,8 +208,9 @@ class Simulator:
             "journal_dir": self.journal.directory,
             "token_url": self.token_url,
             "auth_url": self.token_url.replace("/token", "/o/oauth2/v2/auth"),
-            "control_url": "http://%s:%d" % (self.host,
-                                             self.ports["control"]),
+            "control_url": "http://%s:%d" % (
+                "[%s]" % self.host if ":" in self.host else self.host,
+                self.ports["control"]),
             "service_accounts": {email: path for email, (path, _)
                                  in self.key_files.items()}}
 
@@ -369,6 +371,8 @@ async def _main(conf, exit_with_parent):
 def run(conf, exit_with_parent=False):
     """Serve until SIGTERM or SIGINT; an exit status."""
     try:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         asyncio.run(_main(conf, exit_with_parent))
     except (config.ConfigError, AccountError, certs.CertError, OSError,
             ValueError) as error:

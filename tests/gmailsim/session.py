@@ -256,7 +256,7 @@ class Session(Login, Wire):
         unknown = set(parameters) - {"SIZE", "BODY", "SMTPUTF8", "AUTH"}
         size = parameters.get("SIZE", "0") or ""
         if unknown or not size.isdigit() or len(size) > 20 or \
-                (parameters.get("BODY") or "7BIT").upper() not in (
+                (parameters.get("BODY", "7BIT") or "").upper() not in (
                     "7BIT", "8BITMIME") or \
                 parameters.get("SMTPUTF8", None) is not None:
             self.say("syntax")

@@ -3,6 +3,7 @@
 """A blocking SMTP client that shows every byte, and a test case around one
 running simulator."""
 
+import atexit
 import base64
 import http.client
 import itertools
@@ -139,22 +140,25 @@ class Talk:
 
 
 class SimCase(unittest.TestCase):
-    """A simulator for each class, emptied before each test; an account of its
-    own for each test."""
+    """A simulator for all classes with one CONFIG, emptied before each test;
+    an account of its own for each test."""
 
     CONFIG = {}
     _numbers = itertools.count(1)
+    _running = {}
 
     @classmethod
     def setUpClass(cls):
-        cls.sim = Sim.start(cls.CONFIG)
+        key = json.dumps(cls.CONFIG, sort_keys=True)
+        if key not in cls._running:
+            cls._running[key] = Sim.start(cls.CONFIG)
+            atexit.register(cls._running[key].stop)
+        cls.sim = cls._running[key]
 
     @classmethod
     def tearDownClass(cls):
-        log = cls.sim.log()
-        status = cls.sim.stop()
-        if log or status:
-            raise AssertionError("gmailsim ended with %s: %s" % (status, log))
+        if cls.sim.log():
+            raise AssertionError("gmailsim complains: " + cls.sim.log())
 
     def setUp(self):
         self.sim.reset()

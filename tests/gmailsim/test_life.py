@@ -111,9 +111,18 @@ class CommandLine(unittest.TestCase):
                   "while not os.path.exists(%r): time.sleep(0.01)\n"
                   % (FOLDER, ready, ready))
         subprocess.run([sys.executable, "-c", script], timeout=30, check=True)
+        self.until_gone(ready)
+        script = ("import sys\nsys.path.insert(0, %r)\n"
+                  "from client import Sim\n"
+                  "print(Sim.start().directory)\n" % FOLDER)
+        result = subprocess.run([sys.executable, "-c", script], timeout=30,
+                                check=True, capture_output=True, text=True)
+        self.until_gone(result.stdout.strip())
+
+    def until_gone(self, path):
         deadline = time.monotonic() + 10
-        while os.path.exists(ready):
-            self.assertLess(time.monotonic(), deadline, "still running")
+        while os.path.exists(path):
+            self.assertLess(time.monotonic(), deadline, "still there")
             time.sleep(0.05)
 
     def test_bad_configurations(self):

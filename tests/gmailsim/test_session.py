@@ -115,6 +115,7 @@ class Order(SimCase):
         ("MAIL with RET=", READY, "MAIL FROM:<a@b.c> RET=HDRS", 555, "5.5.2"),
         ("MAIL with BINARYMIME", READY, "MAIL FROM:<a@b.c> BODY=BINARYMIME",
          555, "5.5.2"),
+        ("MAIL with BODY alone", READY, "MAIL FROM:<a@b.c> BODY", 555, ""),
         ("MAIL with SIZE=x", READY, "MAIL FROM:<a@b.c> SIZE=x", 555, ""),
         ("MAIL with SIZE twice", READY, "MAIL FROM:<a@b.c> SIZE=1 SIZE=1",
          555, ""),
@@ -401,33 +402,33 @@ class Lifetime(SimCase):
     """Sessions that end by themselves."""
 
     def test_age(self):
-        self.sim.settings(max_age_s=0.3)
+        self.sim.settings(max_age_s=0.8)
         talk = self.logged_in()
-        time.sleep(0.4)
+        time.sleep(0.9)
         reply = talk.cmd("MAIL FROM:<a@b.c>")
         self.assertReply(reply, 421, "421 4.7.0 Connection expired, try "
                          "reconnecting")
         self.assertTrue(talk.closed())
 
     def test_idle(self):
-        self.sim.settings(idle_s=0.3)
+        self.sim.settings(idle_s=0.6)
         talk = self.logged_in()
         self.assertReply(talk.reply(), 451,
                          "451 4.4.2 Timeout - closing connection. ")
         self.assertTrue(talk.closed())
 
     def test_token_expiry_ends_the_session(self):
-        self.sim.settings(expires_in=0.4)
+        self.sim.settings(expires_in=0.8)
         token = self.access_token()
         talk = self.talk()
         self.assertReply(talk.login(self.user, token), 235)
-        time.sleep(0.5)
+        time.sleep(0.9)
         self.assertReply(talk.cmd("NOOP"), 421, "Connection expired")
         self.assertTrue(talk.closed())
         self.assertReply(self.talk().login(self.user, token), 334)
 
     def test_token_expiry_can_be_pushed_or_ignored(self):
-        self.sim.settings(expires_in=0.4, push_expiry=True)
+        self.sim.settings(expires_in=0.8, push_expiry=True)
         pushed = self.talk()
         pushed.login(self.user, self.access_token())
         self.assertReply(pushed.reply(), 421, "Connection expired")
@@ -435,7 +436,7 @@ class Lifetime(SimCase):
         self.sim.account(self.user, flags={"close_on_token_expiry": False})
         kept = self.talk()
         kept.login(self.user, self.access_token())
-        time.sleep(0.5)
+        time.sleep(0.9)
         self.assertReply(kept.message(), 250)
 
     def test_revocation_and_open_sessions(self):
