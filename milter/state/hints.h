@@ -19,7 +19,10 @@ struct hints; /* a handle of this process; any thread */
 
 enum { HINTS_FADE_MINUTES = 60 };
 
-/* Attaches, or makes the segment when there is none. */
+/* Every function takes a NULL handle: nothing is known, nothing is counted. */
+
+/* Attaches, or makes the segment when there is none that fits; comes over by
+ * itself when another process replaces it. */
 enum state_result hints_open(struct hints **ret, const char *directory,
                              uint32_t n_accounts, char *err, size_t err_size);
 
@@ -43,11 +46,14 @@ void hints_sum(struct hints *h, uint64_t id, uint32_t now_minute,
  * the token daemon. */
 void hints_want_token(struct hints *h, const char *identity, uint64_t id);
 
-/* As quota_wants. */
+/* As quota_wants, without waiting. */
 enum state_result hints_wants(struct hints *h,
                               void (*each)(void *cookie, uint64_t id,
                                            const char *identity),
                               void *cookie);
+
+/* Waits up to ms for a wish that the last hints_wants has not seen. */
+void hints_wait(struct hints *h, uint64_t ms);
 
 enum hints_stat {
     HINTS_MESSAGES,
@@ -56,6 +62,7 @@ enum hints_stat {
     HINTS_DEFERRED,
     HINTS_FORGED,
     HINTS_FAILED,
+    HINTS_DROPPED, /* hints and wishes for which there was no slot */
     HINTS_STATS
 };
 void hints_count(struct hints *h, enum hints_stat s, uint32_t n);

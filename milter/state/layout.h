@@ -57,7 +57,7 @@ _Static_assert(LIMITS_MAX == 12, "layout 1");
 
 /* A request word: how often a token was asked for, and which one was refused.
  * 0 = never asked. */
-enum { REQUEST_SERIAL_BITS = 40 };
+enum { REQUEST_SERIAL_BITS = 48 };
 
 #define REQUEST_SERIAL_MASK ((1ull << REQUEST_SERIAL_BITS) - 1)
 
@@ -97,7 +97,7 @@ struct token_slot {
     _Atomic uint32_t seq; /* around all the rest; 0 = never filled in */
     uint32_t spare32;
     _Atomic uint64_t id;
-    _Atomic uint64_t word[TOKEN_WORDS]; /* struct token */
+    _Atomic uint64_t word[TOKEN_WORDS]; /* struct token (status.h) */
     _Atomic uint64_t spare[3];
 };
 

@@ -29,7 +29,7 @@ struct token_status { /* a private copy */
     uint64_t id;
     char identity[IDENTITY_MAX + 1];
     enum token_state state;
-    uint64_t serial;      /* of the newest token; 0 = none */
+    uint64_t serial;      /* of the newest token, below 2^48; 0 = none */
     int64_t fetched_at_s; /* Unix time; 0 = never */
     int64_t expires_at_s;
     int64_t next_try_at_s; /* 0 = none planned */
@@ -41,7 +41,7 @@ struct token_status { /* a private copy */
 enum { TOKEN_TEXT_MAX = 4096 };
 
 struct token {       /* a private copy: the caller wipes it */
-    uint64_t serial; /* 1, 2, ... one per publish */
+    uint64_t serial; /* grows with every publish, never 0 */
     int64_t expires_at_s;
     uint32_t len;      /* octets used in text; there is no NUL */
     uint32_t reserved; /* 0 */
@@ -50,19 +50,32 @@ struct token {       /* a private copy: the caller wipes it */
 
 /* ---- the token daemon's side ---- */
 
-struct token_book; /* both segments, writable */
+struct token_book; /* both segments, writable; any thread */
 
+/* Makes both segments, always fresh ones, and takes over what is still valid
+ * in the old ones, so that a restart costs no renewals (token_book_get).
+ * STATE_ETAKEN while another token daemon lives. */
 enum state_result token_book_make(struct token_book **ret,
                                   const char *directory, uint32_t n_accounts,
                                   char *err, size_t err_size);
 void token_book_free(struct token_book *b);
 
-/* Publishes the state of an account.  Any thread; one at a time by a lock
- * inside. */
+/* Says that the daemon is alive; about once a second (segment_inspect). */
+void token_book_beat(struct token_book *b);
+
+/* What the book says of an account; STATE_EEMPTY = nothing. */
+enum state_result token_book_get(struct token_book *b, uint64_t id,
+                                 struct token_status *ret);
+
+/* Publishes the state of an account and wakes those that wait for it.
+ * STATE_ECORRUPT when a field of *s is out of range; STATE_EFULL,
+ * STATE_ENOSPACE. */
 enum state_result token_book_set(struct token_book *b,
                                  const struct token_status *s);
 
-/* Publishes a token first, then its status (state OK, its serial). */
+/* Publishes a token first, with the serial and expiry of *s, then its status.
+ * STATE_ECORRUPT also for a text that is empty, longer than TOKEN_TEXT_MAX or
+ * not all visible ASCII (RFC 6750 2.1). */
 enum state_result token_book_publish(struct token_book *b,
                                      const struct token_status *s,
                                      const char *text, size_t len);
@@ -71,13 +84,19 @@ enum state_result token_book_publish(struct token_book *b,
 
 struct status_reader; /* attaches by itself, again after a restart */
 
-/* with_tokens: also maps the token segment (the agent alone may). */
+/* with_tokens: also maps the token segment (the agent alone may).  NULL = out
+ * of memory.  Any thread. */
 struct status_reader *status_reader_new(const char *directory,
                                         bool with_tokens);
 void status_reader_free(struct status_reader *r);
 
+/* STATE_EEMPTY: nothing was published for this account; STATE_EABSENT: the
+ * token daemon has made no segment; STATE_EBUSY: it died while it wrote this
+ * one. */
 enum state_result status_peek(struct status_reader *r, uint64_t id,
                               struct token_status *ret);
+
+/* The same for the token; the caller wipes *ret. */
 enum state_result token_read(struct status_reader *r, uint64_t id,
                              struct token *ret);
 enum state_result status_each(struct status_reader *r,
