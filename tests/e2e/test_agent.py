@@ -1,0 +1,134 @@
+# test_agent - the agent itself, spoken to over LMTP
+# SPDX-License-Identifier: Apache-2.0
+
+import os
+import re
+import smtplib
+import socket
+import unittest
+
+from tests.e2e.stack import Stack, message, wait_for
+
+
+def tagged_recipient(stack):
+    """A real tag, taken out of a real queue."""
+    stack.send("sales@example.com", "x@far.test")
+
+    def found():
+        text = stack.postfix.run("postqueue", "-p").stdout.decode()
+        return re.findall(r"^\s+(\S+\.gmroute\.invalid)$", text, re.M)
+
+    tag, = wait_for("a tagged recipient", found)
+    stack.postfix.run("postsuper", "-d", "ALL")
+    return tag
+
+
+class Agent(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.stack = Stack()
+        cls.stack.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.stack.stop()
+
+    def setUp(self):
+        # Keeps the tagged mail in the queue for a moment.
+        self.stack.deliver.stop()
+        self.tag = tagged_recipient(self.stack)
+        self.stack.deliver.start()
+        self.since = len(self.stack.sim.journal(content=False))
+
+    def lmtp(self):
+        c = smtplib.LMTP(os.path.join(self.stack.top, "spool/gmroute/q07.sock"))
+        c.ehlo("mta.test")
+        return c
+
+    def give(self, recipient, content):
+        with self.lmtp() as c:
+            c.mail("sales@example.com")
+            code, text = c.rcpt(recipient)
+            if code != 250:
+                return code, text
+            return c.data(content)
+
+    def test_one_bit_changed_is_answered_451_and_never_sent(self):
+        local, _, domain = self.tag.partition("@")
+        labels = domain.split(".")
+        ticket = len(labels) - 5
+        changed = [labels.copy() for _ in range(4)]
+        old = labels[ticket]
+        changed[0][ticket] = ("b" if old[0] == "a" else "a") + old[1:]
+        changed[1][ticket] = old[:20] + ("q" if old[20] != "q" else "r") + \
+            old[21:]
+        changed[2][ticket + 1] = "a" + "7" * 13
+        changed[3][0] = "victim"
+        for other in changed:
+            code, text = self.give(local + "@" + ".".join(other),
+                                   message("a@b", ["x"]))
+            self.assertEqual(code, 451, (other, text))
+            self.assertTrue(text)
+        code, text = self.give("plain@far.test", message("a@b", ["x"]))
+        self.assertEqual(code, 451, text)
+        self.assertEqual(self.stack.sim.journal(self.since, False), [])
+
+    def test_sent_once_answered_again_and_not_swallowed(self):
+        content = message("sales@example.com", ["x@far.test"], "first")
+        code, text = self.give(self.tag, content)
+        self.assertEqual(code, 250, text)
+        # The MTA did not get our answer and comes again: the same message.
+        code, text = self.give(self.tag, content)
+        self.assertEqual(code, 250, text)
+        self.assertIn(b"lready sent", text)
+        # The tag on another message: neither sent nor swallowed.
+        code, text = self.give(self.tag, message(
+            "sales@example.com", ["x@far.test"], "second", body="other"))
+        self.assertEqual(code, 451, text)
+        self.assertEqual(len(self.stack.sim.journal(self.since, False)), 1)
+
+    def test_bad_input_is_answered_and_leaves_the_agent_as_it_was(self):
+        for junk in (b"\0" * 100 + b"\r\n", b"MAIL FROM:<a\r\n",
+                     b"X" * 100000 + b"\r\n", b"\r\n" * 30,
+                     b"LHLO x\nMAIL FROM:<>\n", os.urandom(5000) + b"\r\n"):
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(os.path.join(self.stack.top,
+                                       "spool/gmroute/deliver.sock"))
+                s.settimeout(10)
+                self.assertTrue(s.recv(1000).startswith(b"220 "))
+                s.sendall(junk)
+                s.shutdown(socket.SHUT_WR)
+                while s.recv(65536):
+                    pass
+        code, text = self.give(self.tag, message(
+            "sales@example.com", ["x@far.test"], "after junk"))
+        self.assertEqual(code, 250, text)
+
+
+class BadState(unittest.TestCase):
+    """What lies on disk or in memory is not ours, or torn."""
+
+    def test_foreign_shared_memory_is_refused_and_said(self):
+        with Stack(postfix=False) as stack:
+            stack.milter.stop()
+            with open(os.path.join(stack.top, "run/hints"), "r+b") as f:
+                f.write(b"not ours at all" * 10)
+            with self.assertRaises(RuntimeError) as raised:
+                stack.milter.start()
+            self.assertIn("hints", str(raised.exception))
+
+    def test_corrupt_ledger_is_refused_with_the_remedy(self):
+        with Stack(postfix=False) as stack:
+            stack.deliver.stop()
+            path = os.path.join(stack.top, "state/ledger.db")
+            with open(path, "r+b") as f:
+                f.write(b"garbage " * 1000)
+            with self.assertRaises(RuntimeError) as raised:
+                stack.deliver.start()
+            self.assertIn("ledger", str(raised.exception))
+            with open(path, "rb") as f:  # never replaced by itself
+                self.assertTrue(f.read(8) == b"garbage ")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,61 @@
+# test_tokens - tokens that expire or are taken back while mail is on its way
+# SPDX-License-Identifier: Apache-2.0
+
+import unittest
+
+from tests.e2e.stack import Stack, wait_for
+
+
+def issued(stack, address):
+    """How many access tokens the endpoint gave for it."""
+    return stack.sim.tokens(address)["issued"].get(address, 0)
+
+
+class Tokens(unittest.TestCase):
+    def test_expired_token_is_renewed_within_the_attempt(self):
+        # Tokens of 6 s: renewal at about 5 s keeps one alive all the time.
+        with Stack(sim={"settings": {"expires_in": 6}}) as stack:
+            for i in range(4):
+                stack.send("sales@example.com", "n%d@far.test" % i)
+                stack.sim.wait_journal(i + 1)
+                wait_for("the next token", lambda n=i: issued(
+                    stack, "sales@example.com") >= n + 2)
+            self.assertNotIn("status=deferred", stack.postfix.log())
+
+    def test_revoked_token_while_a_session_is_open(self):
+        with Stack() as stack:
+            stack.send("sales@example.com", "n1@far.test")
+            stack.sim.wait_journal(1)
+            stack.sim.revoke("sales@example.com")
+            stack.send("sales@example.com", "n2@far.test")
+            stack.sim.wait_journal(2)
+            stack.postfix.wait_empty(flush=False)
+            log = stack.postfix.log()
+            self.assertNotIn("status=deferred", log)
+            self.assertEqual(log.count("status=sent"), 2)
+            self.assertEqual(issued(stack, "sales@example.com"), 2)
+
+    def test_refused_grant_is_said_and_mail_waits(self):
+        with Stack() as stack:
+            stack.sim.fault("oauth_error", row="jwt_sub",
+                            account="alice@example.com")
+            stack.send("alice@example.com", "x@far.test")
+            wait_for("the reason", lambda: [
+                t for t in stack.ctl("tokens", "--json", status=None) or []
+                if t["account"] == "alice@example.com" and t["error"]])
+            wait_for("mail to wait", stack.postfix.queued)
+            self.assertEqual(stack.sim.journal(content=False), [])
+
+    def test_app_password_that_is_refused_takes_the_account_out(self):
+        with Stack() as stack:
+            stack.secret("news.pw", "wrong wrong wrong wro")
+            stack.send("news@example.com", "x@far.test")
+            account = wait_for("the account to be out", lambda: [
+                a for a in stack.ctl("quota", "news", "--json")
+                if a["state"] == "disabled"])
+            self.assertIn("535", account[0]["reason"])
+            wait_for("mail to wait", stack.postfix.queued)
+
+
+if __name__ == "__main__":
+    unittest.main()
