@@ -10,7 +10,8 @@
 
 struct query;
 
-/* One row of the book; texts are valid during the callback. */
+/* One row of the book; texts are valid during the callback, are UTF-8, and
+ * hold no control characters: what a stranger put there shows as '?'. */
 struct query_row {
     int64_t row;
     int64_t at_ms; /* Unix time, wall clock, of the attempt's start */

@@ -1,0 +1,270 @@
+/* milter/ledger/ledger_apply.c - what an entry does to the tables.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Everything here may be done twice: a commit whose end is unknown (an fsync
+ * that failed, a file that was replaced) is followed by the same entries in a
+ * new transaction.  Rows have their numbers before; a result marks only rows
+ * that are still "sending", and changes the charge only when it marked one.
+ */
+#include <string.h>
+
+#include "milter/ledger/ledger_private.h"
+
+static int
+apply_name(struct ledger_sql *s, uint64_t account, const char *identity)
+{
+    sqlite3_stmt *st;
+
+    if (account == 0 || identity[0] == '\0')
+        return SQLITE_OK;
+    if ((st = ledger_sql_get(s, SQL_NAME)) == NULL)
+        return ledger_sql_run(s, NULL);
+    ledger_sql_bind_u64(st, 1, account);
+    ledger_sql_bind_text(st, 2, identity);
+    return ledger_sql_run(s, st);
+}
+
+/* end NULL: it is being sent. */
+static int
+apply_attempt(struct ledger_sql *s, const struct ledger_flight *f,
+              const struct ledger_row *row, const struct attempt_result *end)
+{
+    const struct attempt *a = &row->a;
+    sqlite3_stmt *st;
+    int rc = apply_name(s, a->account, a->identity);
+
+    if (rc != SQLITE_OK)
+        return rc;
+    if ((st = ledger_sql_get(s, SQL_ATTEMPT)) == NULL)
+        return ledger_sql_run(s, NULL);
+    sqlite3_bind_int64(st, 1, row->row);
+    sqlite3_bind_int64(st, 2, f->at_ms);
+    ledger_sql_bind_u64(st, 3, f->charged ? f->charge.at_ms : 0);
+    ledger_sql_bind_u64(st, 4, a->account);
+    ledger_sql_bind_u64(st, 5, a->ticket);
+    ledger_sql_bind_text(st, 6, a->queue_id);
+    ledger_sql_bind_text(st, 7, a->sender);
+    ledger_sql_bind_text(st, 8, a->recipient);
+    ledger_sql_bind_u64(st, 9, a->size_octets);
+    ledger_sql_bind_text(st, 10, a->message_id);
+    sqlite3_bind_blob(st, 11, a->digest.octet, LEDGER_DIGEST, SQLITE_STATIC);
+    ledger_sql_bind_text(
+        st, 12, end != NULL ? ledger_sql_outcome(end->kind) : LEDGER_SENDING);
+    ledger_sql_bind_text(st, 13,
+                         end != NULL ? ledger_sql_stage(end->stage) : "");
+    sqlite3_bind_int(st, 14, end != NULL ? end->code : 0);
+    ledger_sql_bind_text(st, 15, end != NULL ? end->enhanced : "");
+    ledger_sql_bind_text(st, 16, end != NULL ? end->reply : "");
+    sqlite3_bind_int64(st, 17, end != NULL ? end->duration_ms : 0);
+    return ledger_sql_run(s, st);
+}
+
+static int
+apply_charge(struct ledger_sql *s, const struct taken *t)
+{
+    int rc = SQLITE_OK;
+
+    for (unsigned i = 0; i < t->n && rc == SQLITE_OK; i++) {
+        sqlite3_stmt *st;
+
+        if (t->charge[i].units == 0)
+            continue;
+        if ((st = ledger_sql_get(s, SQL_CHARGE)) == NULL)
+            return ledger_sql_run(s, NULL);
+        ledger_sql_bind_u64(st, 1, t->id);
+        sqlite3_bind_int(st, 2, (int)t->charge[i].dimension);
+        ledger_sql_bind_u64(st, 3, t->charge[i].window_ms);
+        ledger_sql_bind_u64(st, 4, t->charge[i].bucket);
+        ledger_sql_bind_u64(st, 5, t->charge[i].units);
+        ledger_sql_bind_u64(
+            st, 6,
+            ledger_sql_until_ms(t->charge[i].window_ms, t->charge[i].bucket));
+        rc = ledger_sql_run(s, st);
+    }
+    return rc;
+}
+
+static int
+apply_give_back(struct ledger_sql *s, const struct taken *t)
+{
+    int rc = SQLITE_OK;
+
+    for (unsigned i = 0; i < t->n && rc == SQLITE_OK; i++) {
+        sqlite3_stmt *st;
+
+        if (t->charge[i].units == 0)
+            continue;
+        if ((st = ledger_sql_get(s, SQL_GIVE_BACK)) == NULL)
+            return ledger_sql_run(s, NULL);
+        ledger_sql_bind_u64(st, 1, t->id);
+        sqlite3_bind_int(st, 2, (int)t->charge[i].dimension);
+        ledger_sql_bind_u64(st, 3, t->charge[i].window_ms);
+        ledger_sql_bind_u64(st, 4, t->charge[i].bucket);
+        ledger_sql_bind_u64(st, 5, t->charge[i].units);
+        rc = ledger_sql_run(s, st);
+    }
+    return rc;
+}
+
+static int
+apply_begin(struct ledger_sql *s, const struct ledger_flight *f)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        int rc = apply_attempt(s, f, &f->row[i], NULL);
+
+        if (rc != SQLITE_OK)
+            return rc;
+        if (sqlite3_changes(s->db) == 0)
+            /* Somebody else wrote rows; a new opening counts them. */
+            return ledger_sql_fail(s, SQLITE_CONSTRAINT);
+    }
+    return f->charged ? apply_charge(s, &f->charge) : SQLITE_OK;
+}
+
+int
+ledger_apply_again(struct ledger_sql *s, const struct ledger_flight *f)
+{
+    bool absent = false;
+
+    for (size_t i = 0; i < f->n; i++) {
+        int rc;
+
+        if (!f->row[i].in_air)
+            continue;
+        if ((rc = apply_attempt(s, f, &f->row[i], NULL)) != SQLITE_OK)
+            return rc;
+        absent = absent || sqlite3_changes(s->db) > 0;
+    }
+    return absent && f->charged ? apply_charge(s, &f->charge) : SQLITE_OK;
+}
+
+static int
+apply_ending(struct ledger_sql *s, const struct attempt_result *r, bool *marked)
+{
+    sqlite3_stmt *st = ledger_sql_get(s, SQL_FINISH);
+    int rc;
+
+    if (st == NULL)
+        return ledger_sql_run(s, NULL);
+    sqlite3_bind_int64(st, 1, r->row);
+    ledger_sql_bind_text(st, 2, ledger_sql_outcome(r->kind));
+    ledger_sql_bind_text(st, 3, ledger_sql_stage(r->stage));
+    sqlite3_bind_int(st, 4, r->code);
+    ledger_sql_bind_text(st, 5, r->enhanced);
+    ledger_sql_bind_text(st, 6, r->reply);
+    sqlite3_bind_int64(st, 7, r->duration_ms);
+    rc = ledger_sql_run(s, st);
+    if (rc == SQLITE_OK && sqlite3_changes(s->db) > 0)
+        *marked = true;
+    return rc;
+}
+
+static int
+apply_finish(struct ledger_sql *s, const struct ledger_entry *e)
+{
+    bool marked = false;
+
+    for (size_t i = 0; i < e->n; i++) {
+        int rc = apply_ending(s, &e->ending[i], &marked);
+
+        if (rc != SQLITE_OK)
+            return rc;
+    }
+    if (marked && e->charged_before) {
+        int rc = apply_give_back(s, &e->before);
+
+        if (rc != SQLITE_OK)
+            return rc;
+    }
+    return marked && e->charged_after ? apply_charge(s, &e->after) : SQLITE_OK;
+}
+
+static int
+apply_undo(struct ledger_sql *s, const struct ledger_flight *f)
+{
+    bool marked = false;
+
+    for (size_t i = 0; i < f->n; i++) {
+        struct attempt_result r = {
+            .row = f->row[i].row,
+            .kind = OUTCOME_DEFERRED,
+            .stage = STAGE_CONNECT,
+            .enhanced = "",
+            .reply = "never sent: the ledger could not be written",
+        };
+        int rc = apply_ending(s, &r, &marked);
+
+        if (rc != SQLITE_OK)
+            return rc;
+    }
+    return marked && f->charged ? apply_give_back(s, &f->charge) : SQLITE_OK;
+}
+
+static int
+apply_note(struct ledger_sql *s, const struct ledger_entry *e)
+{
+    for (size_t i = 0; i < e->flight->n; i++) {
+        int rc = apply_attempt(s, e->flight, &e->flight->row[i], &e->ending[i]);
+
+        if (rc != SQLITE_OK)
+            return rc;
+    }
+    return SQLITE_OK;
+}
+
+static int
+apply_state(struct ledger_sql *s, const struct ledger_entry *e)
+{
+    bool clear = e->state == ACCOUNT_OK;
+    sqlite3_stmt *st;
+    int rc = apply_name(s, e->account, e->identity);
+
+    if (rc != SQLITE_OK)
+        return rc;
+    st = ledger_sql_get(s, clear ? SQL_STATE_CLEAR : SQL_STATE_SET);
+    if (st == NULL)
+        return ledger_sql_run(s, NULL);
+    ledger_sql_bind_u64(st, 1, e->account);
+    if (!clear) {
+        ledger_sql_bind_text(st, 2, ledger_sql_state(e->state));
+        ledger_sql_bind_u64(st, 3, e->until_ms);
+        ledger_sql_bind_text(st, 4, e->reason);
+        sqlite3_bind_int64(st, 5, e->changed_ms);
+    }
+    return ledger_sql_run(s, st);
+}
+
+static int
+apply_recover(struct ledger_sql *s, struct ledger_entry *e)
+{
+    sqlite3_stmt *st = ledger_sql_get(s, SQL_RECOVER);
+    int rc;
+
+    if (st == NULL)
+        return ledger_sql_run(s, NULL);
+    sqlite3_bind_int64(st, 1, e->upto_row);
+    rc = ledger_sql_run(s, st);
+    if (rc == SQLITE_OK)
+        e->n_changed = (uint64_t)sqlite3_changes64(s->db);
+    return rc;
+}
+
+int
+ledger_apply(struct ledger_sql *s, struct ledger_entry *e)
+{
+    switch (e->kind) {
+    case ENTRY_BEGIN:
+        return apply_begin(s, e->flight);
+    case ENTRY_FINISH:
+        return apply_finish(s, e);
+    case ENTRY_NOTE:
+        return apply_note(s, e);
+    case ENTRY_UNDO:
+        return apply_undo(s, e->flight);
+    case ENTRY_STATE:
+        return apply_state(s, e);
+    case ENTRY_RECOVER:
+        return apply_recover(s, e);
+    }
+    return SQLITE_MISUSE;
+}

@@ -1,0 +1,229 @@
+/* milter/ledger/ledger_entry.c - what a caller said, copied whole.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "milter/ledger/ledger_private.h"
+
+/* Octets of a text that are kept: at most max, and no half UTF-8 sequence at
+ * the cut. */
+static size_t
+kept(const char *text, size_t max)
+{
+    size_t len = text != NULL ? strlen(text) : 0;
+
+    if (len <= max)
+        return len;
+    for (len = max; len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80;)
+        len--;
+    return len;
+}
+
+/* Copies a text to *at and moves *at behind it. */
+static char *
+put(char **at, const char *text, size_t max)
+{
+    size_t len = kept(text, max);
+    char *start = *at;
+
+    if (len > 0)
+        memcpy(start, text, len);
+    start[len] = '\0';
+    *at = start + len + 1;
+    return start;
+}
+
+/* Recipient and identity are keys, so never cut. */
+static size_t
+attempt_room(const struct attempt *a)
+{
+    return kept(a->recipient, SIZE_MAX) + kept(a->identity, SIZE_MAX) +
+           kept(a->queue_id, LEDGER_ID) + kept(a->sender, LEDGER_TEXT) +
+           kept(a->message_id, LEDGER_TEXT) + 5;
+}
+
+static bool
+copy_taken(struct taken *to, const struct taken *from)
+{
+    if (from == NULL)
+        return false;
+    *to = *from;
+    if (to->n > LIMITS_MAX)
+        to->n = LIMITS_MAX;
+    return true;
+}
+
+static struct ledger_flight *
+flight_new(const struct attempt *a, size_t n, const struct taken *charge,
+           int64_t at_ms)
+{
+    size_t size = sizeof(struct ledger_flight) + n * sizeof(struct ledger_row);
+    struct ledger_flight *f;
+    char *at;
+
+    for (size_t i = 0; i < n; i++)
+        size += attempt_room(&a[i]);
+    f = calloc(1, size);
+    if (f == NULL)
+        return NULL;
+    f->refs = 1;
+    f->at_ms = at_ms;
+    f->n = n;
+    f->charged = copy_taken(&f->charge, charge);
+    at = (char *)&f->row[n];
+    for (size_t i = 0; i < n; i++) {
+        struct attempt *to = &f->row[i].a;
+
+        *to = a[i];
+        to->recipient = put(&at, a[i].recipient, SIZE_MAX);
+        to->identity = put(&at, a[i].identity, SIZE_MAX);
+        to->queue_id = put(&at, a[i].queue_id, LEDGER_ID);
+        to->sender = put(&at, a[i].sender, LEDGER_TEXT);
+        to->message_id = put(&at, a[i].message_id, LEDGER_TEXT);
+        f->row[i].flight = f;
+    }
+    return f;
+}
+
+void
+ledger_entry_drop_flight(struct ledger_flight *f)
+{
+    if (f != NULL && --f->refs == 0)
+        free(f);
+}
+
+/* `more` octets follow the entry, for its texts and arrays. */
+static struct ledger_entry *
+entry_new(enum ledger_entry_kind kind, size_t more)
+{
+    struct ledger_entry *e = calloc(1, sizeof *e + more);
+    pthread_condattr_t attr;
+
+    if (e == NULL)
+        return NULL;
+    e->kind = kind;
+    e->refs = 1;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->done, &attr);
+    pthread_condattr_destroy(&attr);
+    return e;
+}
+
+void
+ledger_entry_drop(struct ledger_entry *e)
+{
+    if (e == NULL || --e->refs > 0)
+        return;
+    pthread_cond_destroy(&e->done);
+    ledger_entry_drop_flight(e->flight);
+    free(e);
+}
+
+struct ledger_entry *
+ledger_entry_begin(const struct attempt *a, size_t n,
+                   const struct taken *charge, int64_t at_ms)
+{
+    struct ledger_entry *e = entry_new(ENTRY_BEGIN, 0);
+
+    if (e == NULL)
+        return NULL;
+    e->flight = flight_new(a, n, charge, at_ms);
+    if (e->flight == NULL) {
+        ledger_entry_drop(e);
+        return NULL;
+    }
+    return e;
+}
+
+/* An entry with n results behind it; n_max of them at first. */
+static struct ledger_entry *
+entry_with_endings(enum ledger_entry_kind kind, const struct attempt_result *r,
+                   size_t n, bool rows_only)
+{
+    size_t room = n * sizeof *r;
+    struct ledger_entry *e;
+    char *at;
+
+    for (size_t i = 0; i < n; i++)
+        room +=
+            kept(r[i].enhanced, LEDGER_ID) + kept(r[i].reply, LEDGER_TEXT) + 2;
+    e = entry_new(kind, room);
+    if (e == NULL)
+        return NULL;
+    e->ending = (struct attempt_result *)(e + 1);
+    at = (char *)&e->ending[n];
+    for (size_t i = 0; i < n; i++) {
+        if (rows_only && r[i].row == 0)
+            continue; /* there was no flight */
+        e->ending[e->n] = r[i];
+        e->ending[e->n].enhanced = put(&at, r[i].enhanced, LEDGER_ID);
+        e->ending[e->n].reply = put(&at, r[i].reply, LEDGER_TEXT);
+        e->n++;
+    }
+    return e;
+}
+
+struct ledger_entry *
+ledger_entry_finish(const struct attempt_result *r, size_t n,
+                    const struct taken *before, const struct taken *after)
+{
+    struct ledger_entry *e = entry_with_endings(ENTRY_FINISH, r, n, true);
+
+    if (e == NULL)
+        return NULL;
+    e->charged_before = copy_taken(&e->before, before);
+    e->charged_after = copy_taken(&e->after, after);
+    return e;
+}
+
+struct ledger_entry *
+ledger_entry_note(const struct attempt *a, size_t n,
+                  const struct attempt_result *r, int64_t at_ms)
+{
+    struct ledger_entry *e = entry_with_endings(ENTRY_NOTE, r, n, false);
+
+    if (e == NULL)
+        return NULL;
+    e->flight = flight_new(a, n, NULL, at_ms);
+    if (e->flight == NULL) {
+        ledger_entry_drop(e);
+        return NULL;
+    }
+    for (size_t i = 0; i < n; i++) {
+        e->flight->row[i].finished = true;
+        e->flight->row[i].kind = r[i].kind;
+    }
+    return e;
+}
+
+struct ledger_entry *
+ledger_entry_state(const char *identity, uint64_t account, enum account_state s,
+                   uint64_t until_ms, const char *reason, int64_t at_ms)
+{
+    struct ledger_entry *e = entry_new(
+        ENTRY_STATE, kept(identity, SIZE_MAX) + kept(reason, LEDGER_TEXT) + 2);
+    char *at;
+
+    if (e == NULL)
+        return NULL;
+    at = (char *)(e + 1);
+    e->identity = put(&at, identity, SIZE_MAX);
+    e->reason = put(&at, reason, LEDGER_TEXT);
+    e->account = account;
+    e->state = s;
+    e->until_ms = until_ms;
+    e->changed_ms = at_ms;
+    return e;
+}
+
+struct ledger_entry *
+ledger_entry_recover(int64_t upto_row)
+{
+    struct ledger_entry *e = entry_new(ENTRY_RECOVER, 0);
+
+    if (e != NULL)
+        e->upto_row = upto_row;
+    return e;
+}

@@ -1,0 +1,188 @@
+/* milter/ledger/ledger_private.h - the inside of struct ledger, for the files
+ * of this room.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ *   ledger.c         the calls of ledger.h: make an entry, queue it, wait
+ *   ledger_entry.c   entries: what a caller said, copied whole
+ *   ledger_writer.c  the queue and the one thread that writes
+ *   ledger_apply.c   what an entry does to the tables
+ *   ledger_sql.c     the tables and statements
+ *   ledger_seen.c    what is in the air, and "was this sent before?"
+ *   ledger_start.c   what an agent reads when it starts
+ */
+#ifndef LEDGER_LEDGER_PRIVATE_H
+#define LEDGER_LEDGER_PRIVATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "milter/ledger/ledger.h"
+#include "milter/ledger/ledger_sql.h"
+
+enum {
+    LEDGER_QUEUE_MAX = 100000, /* entries kept while the disk refuses */
+    LEDGER_NOTES_MAX = 10000,  /* of them, notes: those can be spared */
+    LEDGER_BEGIN_MS = 30000,   /* a disk that hangs: begin gives up */
+    LEDGER_RETRY_FIRST_MS = 100,
+    LEDGER_RETRY_MAX_MS = 1000,
+    LEDGER_PRUNE_MS = 60000,   /* between two looks for old rows */
+    LEDGER_PRUNE_ROWS = 200,   /* in one transaction */
+    LEDGER_PRUNE_MORE_MS = 20, /* pause while there are more of them */
+    LEDGER_AIR_CHAINS = 4096,  /* a power of two */
+};
+
+#define LEDGER_KEEP_MS (35ull * 86400 * 1000)
+
+/* ---- entries ---- */
+
+struct ledger_flight;
+
+/* One recipient's attempt, from begin (or note) until its end is on disk. */
+struct ledger_row {
+    struct ledger_flight *flight;
+    struct ledger_row *next_row, *next_ticket; /* chains of struct air */
+    struct attempt a;                          /* texts owned by the flight */
+    int64_t row;
+    bool in_air;   /* it is in those chains */
+    bool finished; /* `kind` is known, though perhaps not on disk */
+    enum outcome_kind kind;
+};
+
+/* What one ledger_begin or ledger_note said; one allocation, texts included.
+ * All but the state of its rows is constant once it is queued. */
+struct ledger_flight {
+    unsigned refs; /* of its entry, and of each of its rows in the air */
+    int64_t at_ms; /* wall clock */
+    bool charged, committed;
+    struct taken charge;
+    size_t n;
+    struct ledger_row row[];
+};
+
+enum ledger_entry_kind {
+    ENTRY_BEGIN,
+    ENTRY_FINISH,
+    ENTRY_NOTE,
+    ENTRY_UNDO, /* a begin that nobody waited for, or of unknown end */
+    ENTRY_STATE,
+    ENTRY_RECOVER,
+};
+
+struct ledger_entry {
+    struct ledger_entry *next;
+    enum ledger_entry_kind kind;
+    unsigned refs; /* the queue's and the waiting caller's */
+    bool answered, abandoned;
+    enum ledger_result result;
+    pthread_cond_t done;
+
+    struct ledger_flight *flight;       /* BEGIN, NOTE, UNDO; else NULL */
+    size_t n;                           /* FINISH, NOTE */
+    struct attempt_result *ending;      /* texts owned by the entry */
+    bool charged_before, charged_after; /* FINISH: which of them are set */
+    struct taken before, after;
+    uint64_t account; /* STATE */
+    enum account_state state;
+    uint64_t until_ms;
+    int64_t changed_ms;
+    char *identity, *reason;
+    int64_t upto_row;   /* RECOVER */
+    uint64_t n_changed; /* RECOVER: how many rows it found */
+};
+
+/* NULL = out of memory.  One reference, the caller's. */
+struct ledger_entry *ledger_entry_begin(const struct attempt *a, size_t n,
+                                        const struct taken *charge,
+                                        int64_t at_ms);
+struct ledger_entry *ledger_entry_finish(const struct attempt_result *r,
+                                         size_t n, const struct taken *before,
+                                         const struct taken *after);
+struct ledger_entry *ledger_entry_note(const struct attempt *a, size_t n,
+                                       const struct attempt_result *r,
+                                       int64_t at_ms);
+struct ledger_entry *ledger_entry_state(const char *identity, uint64_t account,
+                                        enum account_state s, uint64_t until_ms,
+                                        const char *reason, int64_t at_ms);
+struct ledger_entry *ledger_entry_recover(int64_t upto_row);
+
+/* Drops one reference, with the ledger's mutex held once the entry was
+ * queued; takes NULL. */
+void ledger_entry_drop(struct ledger_entry *e);
+void ledger_entry_drop_flight(struct ledger_flight *f);
+
+/* Writes the entry inside an open transaction. */
+int ledger_apply(struct ledger_sql *s, struct ledger_entry *e);
+/* Writes rows and charge of a flight that began in a file that is gone. */
+int ledger_apply_again(struct ledger_sql *s, const struct ledger_flight *f);
+
+/* ---- the air: rows that are begun, or whose end is not on disk yet ---- */
+
+struct ledger_air {
+    struct ledger_row *by_row[LEDGER_AIR_CHAINS];
+    struct ledger_row *by_ticket[LEDGER_AIR_CHAINS];
+};
+
+void ledger_air_add(struct ledger_air *air, struct ledger_flight *f);
+struct ledger_row *ledger_air_find(struct ledger_air *air, int64_t row);
+/* Takes the row out, and frees its flight when that was the last one. */
+void ledger_air_remove(struct ledger_air *air, struct ledger_row *r);
+void ledger_air_remove_all(struct ledger_air *air, struct ledger_flight *f);
+void ledger_air_free(struct ledger_air *air);
+
+/* ---- the ledger ---- */
+
+struct ledger {
+    char *directory;
+    const struct clock *clock;
+    int lock_fd;
+    pthread_t writer;
+
+    pthread_mutex_t mutex;
+    pthread_cond_t work; /* the writer sleeps on it */
+    struct {             /* guarded by mutex */
+        struct ledger_entry *first, **last;
+        size_t queued, notes;
+        bool stop, ok;
+        int64_t next_row, opened_row;
+        uint64_t newest_ms;  /* quota time */
+        uint64_t generation; /* of the file: another one, readers reopen */
+        struct ledger_air air;
+        struct ledger_stats stats;
+        char trouble[LEDGER_TROUBLE_MAX];
+    } shared;
+
+    struct { /* the writer's alone */
+        struct ledger_sql *book;
+        bool distrust; /* an fsync failed: nothing in the WAL is safe */
+        uint64_t retry_ms, retry_at_ms, chores_at_ms; /* monotonic */
+    } own;
+
+    pthread_mutex_t read_mutex;
+    struct { /* guarded by read_mutex; never held together with mutex */
+        struct ledger_sql *book;
+        uint64_t generation;
+    } reader;
+};
+
+/* Monotonic, ms: for waiting, not for the book. */
+uint64_t ledger_writer_now_ms(void);
+
+/* Starts the thread; own.book is open. */
+bool ledger_writer_start(struct ledger *l);
+void ledger_writer_stop(struct ledger *l);
+
+/* With the mutex held: queues the entry (which takes a reference), or says
+ * that it cannot be kept. */
+bool ledger_writer_queue(struct ledger *l, struct ledger_entry *e);
+/* With the mutex held: waits for the answer.  False: wait_ms have passed. */
+bool ledger_writer_wait(struct ledger *l, struct ledger_entry *e,
+                        uint64_t wait_ms);
+
+/* With the mutex held: from now on no new send starts. */
+void ledger_writer_trouble(struct ledger *l, const char *text);
+
+/* Opens the book, and learns from it where to go on. */
+int ledger_writer_open(struct ledger *l, char *err, size_t err_size);
+
+#endif

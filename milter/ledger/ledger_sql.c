@@ -1,0 +1,328 @@
+/* milter/ledger/ledger_sql.c - see ledger_sql.h.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "milter/ledger/ledger_sql.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "policy/window.h"
+
+enum { WAL_FRAMES = 1000 /* pages; about 4 MB between checkpoints */ };
+
+static const char *const sql[SQL_STATEMENTS] = {
+    [SQL_BEGIN] = "BEGIN IMMEDIATE",
+    [SQL_COMMIT] = "COMMIT",
+    [SQL_PROBE] = "UPDATE meta SET value = value + 1 WHERE key = 'probe_ms'",
+    [SQL_NEWEST_SET] = "UPDATE meta SET value = max(value, ?1)"
+                       " WHERE key = 'newest_quota_ms'",
+    [SQL_NEWEST_GET] = "SELECT value FROM meta WHERE key = 'newest_quota_ms'",
+    [SQL_LAST_ROW] = "SELECT max(row) FROM attempt",
+    [SQL_NAME] = "INSERT INTO account_name VALUES(?1, ?2)"
+                 " ON CONFLICT(account) DO UPDATE SET identity = ?2"
+                 " WHERE identity <> ?2",
+    /* OR IGNORE: an entry that is written again after a commit of unknown
+     * end has its row number already. */
+    [SQL_ATTEMPT] = "INSERT OR IGNORE INTO attempt(row, at_ms, quota_ms,"
+                    " account, ticket, queue_id, sender, recipient, size,"
+                    " message_id, digest, outcome, stage, code, enhanced,"
+                    " reply, duration_ms) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7,"
+                    " ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+    [SQL_FINISH] = "UPDATE attempt SET outcome = ?2, stage = ?3, code = ?4,"
+                   " enhanced = ?5, reply = ?6, duration_ms = ?7"
+                   " WHERE row = ?1 AND outcome = '" LEDGER_SENDING "'",
+    [SQL_CHARGE] = "INSERT INTO spent VALUES(?1, ?2, ?3, ?4, ?5, ?6)"
+                   " ON CONFLICT(account, dimension, window_ms, bucket)"
+                   " DO UPDATE SET units = units + ?5",
+    [SQL_GIVE_BACK] = "UPDATE spent SET units = max(0, units - ?5)"
+                      " WHERE account = ?1 AND dimension = ?2"
+                      " AND window_ms = ?3 AND bucket = ?4",
+    [SQL_STATE_SET] = "INSERT OR REPLACE INTO account_state"
+                      " VALUES(?1, ?2, ?3, ?4, ?5)",
+    [SQL_STATE_CLEAR] = "DELETE FROM account_state WHERE account = ?1",
+    [SQL_RECOVER] = "UPDATE attempt SET outcome = '" LEDGER_IN_DOUBT "',"
+                    " reply = 'the agent stopped during the delivery'"
+                    " WHERE outcome = '" LEDGER_SENDING "' AND row <= ?1",
+    [SQL_SEEN] = "SELECT row, outcome, digest FROM attempt"
+                 " WHERE ticket = ?1 AND recipient = ?2",
+    [SQL_PRUNE_ATTEMPTS] = "DELETE FROM attempt WHERE row IN (SELECT row"
+                           " FROM attempt WHERE at_ms < ?1"
+                           " ORDER BY at_ms LIMIT ?2)",
+    [SQL_PRUNE_SPENT] =
+        "DELETE FROM spent WHERE (account, dimension, window_ms, bucket) IN"
+        " (SELECT account, dimension, window_ms, bucket FROM spent"
+        " WHERE until_ms <= ?1 ORDER BY until_ms LIMIT ?2)",
+};
+
+/* ---- words ---- */
+
+static const char *const outcome_word[OUTCOME_KINDS] = {
+    [OUTCOME_SENT] = "sent",           [OUTCOME_REFUSED] = "refused",
+    [OUTCOME_DEFERRED] = "deferred",   [OUTCOME_IN_DOUBT] = LEDGER_IN_DOUBT,
+    [OUTCOME_RECONNECT] = "reconnect", [OUTCOME_SPLIT] = "split",
+};
+
+static const char *const stage_word[STAGE_COUNT] = {
+    [STAGE_CONNECT] = "connect",   [STAGE_EHLO] = "ehlo",
+    [STAGE_STARTTLS] = "starttls", [STAGE_AUTH] = "auth",
+    [STAGE_MAIL] = "mail",         [STAGE_RCPT] = "rcpt",
+    [STAGE_DATA] = "data",         [STAGE_CONTENT] = "content",
+    [STAGE_RSET] = "rset",
+};
+
+static const char *const state_word[ACCOUNT_STATES] = {
+    [ACCOUNT_OK] = "ok",
+    [ACCOUNT_COOLING] = "cooling",
+    [ACCOUNT_NEEDS_LOGIN] = "needs_login",
+    [ACCOUNT_PAUSED] = "paused",
+    [ACCOUNT_DISABLED] = "disabled",
+};
+
+/* Both enums are closed: out of range is our own mistake, kept readable. */
+const char *
+ledger_sql_outcome(enum outcome_kind k)
+{
+    return (unsigned)k < OUTCOME_KINDS ? outcome_word[k] : "unknown";
+}
+
+const char *
+ledger_sql_stage(enum smtp_stage s)
+{
+    return (unsigned)s < STAGE_COUNT ? stage_word[s] : "unknown";
+}
+
+const char *
+ledger_sql_state(enum account_state s)
+{
+    return (unsigned)s < ACCOUNT_STATES ? state_word[s] : "unknown";
+}
+
+bool
+ledger_sql_outcome_parse(const char *word, enum outcome_kind *ret)
+{
+    for (unsigned k = 0; k < OUTCOME_KINDS; k++)
+        if (strcmp(word, outcome_word[k]) == 0) {
+            *ret = (enum outcome_kind)k;
+            return true;
+        }
+    return false;
+}
+
+bool
+ledger_sql_state_parse(const char *word, enum account_state *ret)
+{
+    for (unsigned k = 0; k < ACCOUNT_STATES; k++)
+        if (strcmp(word, state_word[k]) == 0) {
+            *ret = (enum account_state)k;
+            return true;
+        }
+    return false;
+}
+
+uint64_t
+ledger_sql_until_ms(uint64_t window_ms, uint64_t bucket)
+{
+    uint64_t parts;
+
+    /* The first t of bucket + WINDOW_BUCKETS, rounded up; garbage counts for
+     * ever rather than never. */
+    if (bucket > (uint64_t)INT64_MAX - WINDOW_BUCKETS ||
+        __builtin_mul_overflow(bucket + WINDOW_BUCKETS, window_ms, &parts) ||
+        parts > (uint64_t)INT64_MAX - WINDOW_PARTS)
+        return INT64_MAX;
+    return (parts + WINDOW_PARTS - 1) / WINDOW_PARTS;
+}
+
+/* ---- troubles, for people ---- */
+
+const char *
+ledger_sql_remedy(int rc)
+{
+    switch (rc & 0xff) {
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return "; the file is damaged: stop gmroute-deliver, keep a copy of "
+               "ledger.db and ledger.db-wal, and put back a backup, or save "
+               "what can be saved with `sqlite3 ledger.db .recover | sqlite3 "
+               "new.db`; without a ledger the counts of what was spent start "
+               "from nothing";
+    case SQLITE_FULL:
+        return "; mail waits in the MTA's queue until there is room again";
+    case SQLITE_BUSY:
+        return "; another program holds it locked (an open transaction in "
+               "the sqlite3 shell, a backup tool)";
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN:
+    case SQLITE_PERM:
+        return "; the agent's user must be able to write the state directory "
+               "and ledger.db, ledger.db-wal, ledger.db-shm in it";
+    default:
+        return "";
+    }
+}
+
+int
+ledger_sql_fail(struct ledger_sql *s, int rc)
+{
+    int os = s->db != NULL ? sqlite3_system_errno(s->db) : 0;
+    bool about_os = (rc & 0xff) == SQLITE_IOERR ||
+                    (rc & 0xff) == SQLITE_CANTOPEN ||
+                    (rc & 0xff) == SQLITE_FULL;
+
+    snprintf(s->trouble, sizeof s->trouble, "%s: %s%s%s%s%s", s->path,
+             s->db != NULL && sqlite3_extended_errcode(s->db) == rc
+                 ? sqlite3_errmsg(s->db)
+                 : sqlite3_errstr(rc),
+             about_os && os != 0 ? " (" : "",
+             about_os && os != 0 ? strerror(os) : "",
+             about_os && os != 0 ? ")" : "", ledger_sql_remedy(rc));
+    return rc;
+}
+
+/* ---- statements ---- */
+
+sqlite3_stmt *
+ledger_sql_prepare(struct ledger_sql *s, const char *text)
+{
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(s->db, text, -1, &st, NULL);
+
+    if (rc != SQLITE_OK) {
+        ledger_sql_fail(s, rc);
+        return NULL;
+    }
+    return st;
+}
+
+sqlite3_stmt *
+ledger_sql_get(struct ledger_sql *s, enum ledger_sql_statement w)
+{
+    if (s->stmt[w] == NULL)
+        s->stmt[w] = ledger_sql_prepare(s, sql[w]);
+    return s->stmt[w];
+}
+
+int
+ledger_sql_run(struct ledger_sql *s, sqlite3_stmt *st)
+{
+    int rc;
+
+    if (st == NULL) {
+        rc = sqlite3_extended_errcode(s->db);
+        return rc != SQLITE_OK ? rc : SQLITE_ERROR;
+    }
+    do
+        rc = sqlite3_step(st);
+    while (rc == SQLITE_ROW); /* a PRAGMA may answer */
+    if (rc != SQLITE_DONE)
+        ledger_sql_fail(s, rc);
+    sqlite3_reset(st);
+    return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+int
+ledger_sql_do(struct ledger_sql *s, enum ledger_sql_statement w)
+{
+    return ledger_sql_run(s, ledger_sql_get(s, w));
+}
+
+int
+ledger_sql_number(struct ledger_sql *s, enum ledger_sql_statement w,
+                  int64_t *ret)
+{
+    sqlite3_stmt *st = ledger_sql_get(s, w);
+    int64_t v = 0;
+    int rc;
+
+    if (st == NULL)
+        return sqlite3_extended_errcode(s->db);
+    rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW)
+        v = sqlite3_column_int64(st, 0);
+    else if (rc != SQLITE_DONE)
+        ledger_sql_fail(s, rc);
+    sqlite3_reset(st);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        return rc;
+    *ret = v;
+    return SQLITE_OK;
+}
+
+int
+ledger_sql_exec(struct ledger_sql *s, const char *text)
+{
+    int rc = sqlite3_exec(s->db, text, NULL, NULL, NULL);
+
+    return rc == SQLITE_OK ? rc : ledger_sql_fail(s, rc);
+}
+
+int
+ledger_sql_sync(struct ledger_sql *s, bool full)
+{
+    int rc;
+
+    if (s->full_sync == full)
+        return SQLITE_OK;
+    /* Not a kept statement: this PRAGMA acts when it is prepared. */
+    rc = ledger_sql_exec(
+        s, full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
+    if (rc == SQLITE_OK)
+        s->full_sync = full;
+    return rc;
+}
+
+int
+ledger_sql_checkpoint(struct ledger_sql *s, bool whole)
+{
+    int left = 0, done = 0;
+    int rc = sqlite3_wal_checkpoint_v2(
+        s->db, "main",
+        whole ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, &left,
+        &done);
+
+    if (rc != SQLITE_OK)
+        return ledger_sql_fail(s, rc);
+    s->wal_frames = left;
+    s->wal_done = done;
+    return SQLITE_OK;
+}
+
+bool
+ledger_sql_checkpoint_due(const struct ledger_sql *s)
+{
+    return s->wal_frames - s->wal_done >= WAL_FRAMES;
+}
+
+int
+ledger_sql_bind_u64(sqlite3_stmt *st, int at, uint64_t v)
+{
+    int64_t same;
+
+    memcpy(&same, &v, sizeof same);
+    return sqlite3_bind_int64(st, at, same);
+}
+
+uint64_t
+ledger_sql_u64(sqlite3_stmt *st, int column)
+{
+    int64_t v = sqlite3_column_int64(st, column);
+    uint64_t same;
+
+    memcpy(&same, &v, sizeof same);
+    return same;
+}
+
+int
+ledger_sql_bind_text(sqlite3_stmt *st, int at, const char *text)
+{
+    return sqlite3_bind_text(st, at, text != NULL ? text : "", -1,
+                             SQLITE_STATIC);
+}
+
+const char *
+ledger_sql_text(sqlite3_stmt *st, int column)
+{
+    const char *t = (const char *)sqlite3_column_text(st, column);
+
+    return t != NULL ? t : "";
+}

@@ -1,0 +1,171 @@
+/* milter/ledger/ledger_start.c - what an agent reads when it starts.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Rare and long reads: each on a connection of its own, so that `each` may
+ * call the ledger.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "milter/ledger/ledger_private.h"
+
+enum ledger_result
+ledger_recover(struct ledger *l, uint64_t *ret_in_doubt)
+{
+    struct ledger_entry *e;
+    enum ledger_result result = LEDGER_EUNAVAILABLE;
+
+    pthread_mutex_lock(&l->mutex);
+    e = ledger_entry_recover(l->shared.opened_row);
+    if (e != NULL && l->shared.ok && ledger_writer_queue(l, e) &&
+        ledger_writer_wait(l, e, LEDGER_BEGIN_MS))
+        result = e->result;
+    if (result == LEDGER_OK)
+        *ret_in_doubt = e->n_changed;
+    ledger_entry_drop(e);
+    pthread_mutex_unlock(&l->mutex);
+    return result;
+}
+
+uint64_t
+ledger_newest_ms(struct ledger *l)
+{
+    uint64_t ms;
+
+    pthread_mutex_lock(&l->mutex);
+    ms = l->shared.newest_ms;
+    pthread_mutex_unlock(&l->mutex);
+    return ms;
+}
+
+/* One statement, from its first row to its last. */
+struct scan {
+    struct ledger *l;
+    struct ledger_sql *book;
+    sqlite3_stmt *st; /* NULL: it could not be opened */
+    int rc;
+};
+
+static struct scan
+scan_open(struct ledger *l, const char *sql)
+{
+    struct scan s = {.l = l, .rc = SQLITE_ERROR};
+    char err[LEDGER_TROUBLE_MAX] = "";
+
+    s.book =
+        ledger_sql_open(l->directory, LEDGER_SQL_READ, NULL, err, sizeof err);
+    if (s.book != NULL) {
+        s.st = ledger_sql_prepare(s.book, sql);
+        snprintf(err, sizeof err, "%s", s.book->trouble);
+    }
+    if (s.st == NULL) {
+        pthread_mutex_lock(&l->mutex);
+        ledger_writer_trouble(l, err);
+        pthread_mutex_unlock(&l->mutex);
+    }
+    return s;
+}
+
+static bool
+scan_next(struct scan *s)
+{
+    s->rc = s->st != NULL ? sqlite3_step(s->st) : SQLITE_ERROR;
+    return s->rc == SQLITE_ROW;
+}
+
+static enum ledger_result
+scan_close(struct scan *s)
+{
+    if (s->st != NULL && s->rc != SQLITE_DONE) {
+        ledger_sql_fail(s->book, s->rc);
+        pthread_mutex_lock(&s->l->mutex);
+        ledger_writer_trouble(s->l, s->book->trouble);
+        pthread_mutex_unlock(&s->l->mutex);
+    }
+    sqlite3_finalize(s->st);
+    ledger_sql_close(s->book);
+    return s->rc == SQLITE_DONE ? LEDGER_OK : LEDGER_EUNAVAILABLE;
+}
+
+enum ledger_result
+ledger_spent(struct ledger *l,
+             void (*each)(void *cookie, uint64_t account, const char *identity,
+                          enum dimension d, uint64_t window_ms, uint64_t bucket,
+                          uint64_t units),
+             void *cookie)
+{
+    /* Quota time never falls below the newest in the book, so what does not
+     * count then will not count any more. */
+    struct scan s =
+        scan_open(l, "SELECT s.account, n.identity, s.dimension, s.window_ms,"
+                     " s.bucket, s.units FROM spent s"
+                     " LEFT JOIN account_name n USING(account)"
+                     " WHERE s.units > 0 AND s.until_ms > (SELECT value"
+                     " FROM meta WHERE key = 'newest_quota_ms')");
+
+    while (scan_next(&s)) {
+        int64_t d = sqlite3_column_int64(s.st, 2);
+
+        if (d < 0 || d >= DIM_COUNT)
+            continue;
+        each(cookie, ledger_sql_u64(s.st, 0), ledger_sql_text(s.st, 1),
+             (enum dimension)d, ledger_sql_u64(s.st, 3),
+             ledger_sql_u64(s.st, 4), ledger_sql_u64(s.st, 5));
+    }
+    return scan_close(&s);
+}
+
+enum ledger_result
+ledger_states(struct ledger *l,
+              void (*each)(void *cookie, uint64_t account, const char *identity,
+                           enum account_state s, uint64_t until_ms,
+                           const char *reason),
+              void *cookie)
+{
+    struct scan s =
+        scan_open(l, "SELECT a.account, n.identity, a.state, a.until_ms,"
+                     " a.reason FROM account_state a"
+                     " LEFT JOIN account_name n USING(account)");
+
+    while (scan_next(&s)) {
+        enum account_state state;
+
+        if (!ledger_sql_state_parse(ledger_sql_text(s.st, 2), &state))
+            state = ACCOUNT_DISABLED; /* not a word of ours: rather rest */
+        each(cookie, ledger_sql_u64(s.st, 0), ledger_sql_text(s.st, 1), state,
+             ledger_sql_u64(s.st, 3), ledger_sql_text(s.st, 4));
+    }
+    return scan_close(&s);
+}
+
+enum ledger_result
+ledger_waiting(struct ledger *l, uint64_t since_ms,
+               void (*each)(void *cookie, uint64_t ticket, uint64_t account,
+                            const char *identity, uint64_t last_ms,
+                            uint32_t recipients),
+               void *cookie)
+{
+    /* The columns beside max(row) are those of that row (SQLite, "Bare
+     * columns in an aggregate query"): the last attempt of each recipient. */
+    struct scan s = scan_open(
+        l, "SELECT t.ticket, t.account, n.identity, max(t.at_ms), count(*)"
+           " FROM (SELECT ticket, recipient, account, at_ms, outcome,"
+           " max(row) AS last"
+           " FROM attempt WHERE at_ms >= ?1 GROUP BY ticket, recipient) t"
+           " LEFT JOIN account_name n ON n.account = t.account"
+           " WHERE t.last > 0 AND t.account <> 0 AND t.outcome NOT IN"
+           " ('sent', 'refused', '" LEDGER_SENDING "')"
+           " GROUP BY t.ticket, t.account");
+
+    if (s.st != NULL)
+        ledger_sql_bind_u64(s.st, 1,
+                            since_ms <= INT64_MAX ? since_ms : INT64_MAX);
+    while (scan_next(&s)) {
+        uint64_t recipients = ledger_sql_u64(s.st, 4);
+
+        each(cookie, ledger_sql_u64(s.st, 0), ledger_sql_u64(s.st, 1),
+             ledger_sql_text(s.st, 2), ledger_sql_u64(s.st, 3),
+             recipients < UINT32_MAX ? (uint32_t)recipients : UINT32_MAX);
+    }
+    return scan_close(&s);
+}
