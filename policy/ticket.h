@@ -24,7 +24,10 @@
  *                label, a NUL and the canonical recipient
  *
  * Integers are big-endian.  The envelope sender is not covered: the MTA may
- * rewrite it.  A label is at most 63 octets, the whole address at most 253.
+ * rewrite it; nor is the queue, which only says where the MTA lets it wait.
+ * A label is at most 63 octets, the whole address at most 253.  The MTA may
+ * fold the domain's case and quote the local part otherwise: the tag stays
+ * good.  Nothing else may change.
  *
  * Pure: keys are arguments.
  */
@@ -71,11 +74,13 @@ struct ticket {
 enum ticket_result {
     TICKET_OK = 0,
     TICKET_EFOREIGN,   /* not below the tag domain: an ordinary address */
-    TICKET_EMALFORMED, /* below the tag domain, but not of our form */
-    TICKET_EKEY,       /* signed by a key we do not have */
+    TICKET_EMALFORMED, /* below the tag domain, but not of our form; writing:
+                        * not an address with both parts */
+    TICKET_EKEY,       /* signed by a key we do not have; writing: no key */
     TICKET_EMAC,       /* changed, or never ours */
     TICKET_ELONG,      /* writing: a label or the address is over its limit */
     TICKET_ELITERAL,   /* writing: an address literal cannot be tagged */
+    TICKET_ENOMEM,     /* libcrypto had no memory: try later */
 };
 
 const char *ticket_result_text(enum ticket_result r);
@@ -86,7 +91,9 @@ enum ticket_result ticket_account_label(const struct mailbox *m,
                                         char ret[LABEL_MAX + 1]);
 
 /* The mailbox an account label names, from the label and the policy alone.
- * False when the policy has no such account (any more). */
+ * A template filled in with a named account's address is that account.
+ * False when the policy has no such account (any more), or two templates
+ * whose 20-bit hash is the same. */
 bool ticket_mailbox(const struct policy *p, struct slice label,
                     struct mailbox *ret);
 
@@ -114,8 +121,9 @@ struct tag { /* a verified tagged recipient */
 enum ticket_result ticket_read(struct slice address, const char *tag_domain,
                                const struct ticket_keys *keys, struct tag *ret);
 
-/* Is the address at or below the tag domain at all (without case, also with
- * a trailing dot, a source route or quotes)? */
+/* Is the address at or below the tag domain at all?  Without case, also with
+ * a trailing dot, a source route or quotes, and where an MTA would look for a
+ * domain inside the local part ("a%b", "b!a", "a@b" in quotes). */
 bool ticket_is_tagged(struct slice address, const char *tag_domain);
 
 #endif
