@@ -72,6 +72,8 @@ class Control:
 
     def counters(self, request):
         window_s = _number(request, "window_s")
+        if window_s is not None and window_s <= 0:
+            raise ValueError("window_s must be positive")
         accounts = self.sim.accounts.by_address.values()
         wanted = request.query.get("account")
         if wanted:

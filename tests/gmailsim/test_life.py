@@ -261,6 +261,8 @@ class Looking(SimCase):
     def test_bad_requests(self):
         rows = [("GET", "/nothing", None, 404), ("POST", "/journal", {}, 404),
                 ("GET", "/journal?since=x", None, 400),
+                ("GET", "/counters?window_s=-1", None, 400),
+                ("GET", "/counters?window_s=0", None, 400),
                 ("POST", "/account", {"address": "x"}, 400),
                 ("POST", "/account", [], 400),
                 ("POST", "/account", {"address": self.user, "limits": 5},
