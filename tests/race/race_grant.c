@@ -1,0 +1,274 @@
+/* tests/race/race_grant.c - many threads never get more than the limit, and
+ * all of it.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "milter/state/quota.h"
+#include "policy/window.h"
+#include "tests/race/race.h"
+#include "tests/unit/state/fixture.h"
+
+enum { THREADS = 8, LIMIT = 20000 };
+
+static char directory[100];
+static struct fixture_policy fixture;
+static struct quota *quota;
+static struct mailbox sales;
+
+static void
+make(const struct limit *limit, unsigned n)
+{
+    char err[300] = "";
+
+    quota_free(quota);
+    fixture_policy(&fixture, limit, n);
+    sales = fixture_mailbox(&fixture.account[0], "sales@example.com");
+    RACE_CHECK(quota_make(&quota, directory, &fixture.policy, &fixture_clock, 0,
+                          err, sizeof err) == STATE_OK,
+               "%s", err);
+}
+
+static struct quota_view
+view(void)
+{
+    struct quota_reader *r = quota_reader_new(directory, &fixture_clock);
+    struct quota_view v;
+    enum state_result result = quota_peek(r, sales.id, &v);
+
+    RACE_CHECK(result == STATE_OK, "%s", state_result_text(result));
+    quota_reader_free(r);
+    return v;
+}
+
+static void
+run(void *(*what)(void *arg), void *arg, size_t size)
+{
+    pthread_t thread[THREADS];
+
+    for (int i = 0; i < THREADS; i++)
+        RACE_CHECK(pthread_create(&thread[i], NULL, what,
+                                  (char *)arg + (size_t)i * size) == 0,
+                   "thread %d", i);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(thread[i], NULL);
+}
+
+/* ---- as fast as they can, until it is full ---- */
+
+struct greedy {
+    uint64_t granted;
+};
+
+static void *
+take_all(void *arg)
+{
+    struct greedy *g = arg;
+    struct cost c = {.messages = 1, .recipients = 3};
+    struct taken t;
+    struct room room;
+
+    while (quota_take(quota, sales.id, &c, 100, &t, &room))
+        g->granted++;
+    RACE_CHECK(room.limiting == DIM_RECIPIENTS, "limited by %d", room.limiting);
+    return NULL;
+}
+
+static void
+exactly_the_limit(void)
+{
+    static const struct limit limits[] = {
+        {DIM_MESSAGES, LIMIT, DAY_MS},
+        {DIM_RECIPIENTS, 3 * (LIMIT / 2), DAY_MS}};
+    struct greedy greedy[THREADS] = {{0}};
+    struct quota_view v;
+    uint64_t sum = 0;
+
+    make(limits, 2);
+    run(take_all, greedy, sizeof *greedy);
+    for (int i = 0; i < THREADS; i++)
+        sum += greedy[i].granted;
+    v = view();
+    printf("granted %llu of %d\n", (unsigned long long)sum, LIMIT / 2);
+    RACE_CHECK(sum == LIMIT / 2, "%llu", (unsigned long long)sum);
+    RACE_CHECK(v.window[0].used == sum && v.window[1].used == 3 * sum,
+               "used %llu and %llu", (unsigned long long)v.window[0].used,
+               (unsigned long long)v.window[1].used);
+}
+
+/* ---- taking and giving back ---- */
+
+struct generous {
+    uint64_t seed, end_ms;
+    uint64_t messages, recipients; /* kept */
+    uint64_t takes;
+};
+
+static void *
+take_and_give(void *arg)
+{
+    struct generous *g = arg;
+    struct taken t;
+    struct room room;
+
+    while (!race_over(g->end_ms)) {
+        uint32_t n = (uint32_t)(race_random(&g->seed) % 5) + 1, back;
+        struct cost c = {.messages = 1, .recipients = n};
+
+        if (!quota_take(quota, sales.id, &c, 100, &t, &room))
+            continue;
+        g->takes++;
+        back = (uint32_t)(race_random(&g->seed) % n);
+        switch (race_random(&g->seed) % 100) {
+        case 0: /* keep */
+            g->messages++;
+            g->recipients += n;
+            break;
+        case 1: /* keep a part */
+            quota_give_back_recipients(quota, &t, back, 0);
+            g->messages++;
+            g->recipients += n - back;
+            break;
+        case 2: /* give back in two parts */
+            quota_give_back_recipients(quota, &t, back, 0);
+            quota_give_back(quota, &t);
+            break;
+        default:
+            quota_give_back(quota, &t);
+        }
+    }
+    return NULL;
+}
+
+static void
+nothing_is_lost_or_made_up(unsigned seconds)
+{
+    static const struct limit limits[] = {{DIM_MESSAGES, 1000000, DAY_MS},
+                                          {DIM_RECIPIENTS, 3000000, DAY_MS}};
+    struct generous g[THREADS] = {{0}};
+    uint64_t end_ms = race_end_ms(seconds), messages = 0, recipients = 0;
+    uint64_t takes = 0;
+    struct quota_view v;
+
+    make(limits, 2);
+    for (int i = 0; i < THREADS; i++) {
+        g[i].seed = (uint64_t)i + 1;
+        g[i].end_ms = end_ms;
+    }
+    run(take_and_give, g, sizeof *g);
+    for (int i = 0; i < THREADS; i++) {
+        messages += g[i].messages;
+        recipients += g[i].recipients;
+        takes += g[i].takes;
+    }
+    v = view();
+    printf("%llu takes, kept %llu messages, %llu recipients\n",
+           (unsigned long long)takes, (unsigned long long)messages,
+           (unsigned long long)recipients);
+    RACE_CHECK(v.window[0].used == messages, "%llu",
+               (unsigned long long)v.window[0].used);
+    RACE_CHECK(v.window[1].used == recipients, "%llu",
+               (unsigned long long)v.window[1].used);
+}
+
+/* ---- while time passes ---- */
+
+enum { ROLLING_LIMIT = 500, ROLLING_MS = 144 * 100, GRANTS_MAX = 1 << 17 };
+
+static atomic_bool stop;
+static struct rolling {
+    uint64_t at_ms[GRANTS_MAX];
+    size_t n;
+} rolling[THREADS];
+
+static void *
+take_as_time_goes(void *arg)
+{
+    struct rolling *g = arg;
+    struct cost c = {.messages = 1};
+    struct taken t;
+    struct room room;
+
+    while (!atomic_load(&stop) && g->n < GRANTS_MAX)
+        if (quota_take(quota, sales.id, &c, 100, &t, &room))
+            g->at_ms[g->n++] = t.at_ms;
+    return NULL;
+}
+
+struct passing {
+    uint64_t end_ms, start_ms;
+};
+
+/* Moves the clock, reloads, and looks, all at once. */
+static void *
+let_time_pass(void *arg)
+{
+    const struct passing *p = arg;
+    uint64_t seed = 42;
+    char err[300];
+
+    while (!race_over(p->end_ms)) {
+        fixture_pass(race_random(&seed) % 1000);
+        RACE_CHECK(
+            quota_reload(quota, &fixture.policy, err, sizeof err) == STATE_OK,
+            "%s", err);
+        race_nap_us(200);
+    }
+    atomic_store(&stop, true);
+    return NULL;
+}
+
+static int
+by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static void
+no_span_holds_more_than_the_limit(unsigned seconds)
+{
+    static const struct limit limits[] = {
+        {DIM_MESSAGES, ROLLING_LIMIT, ROLLING_MS}};
+    static uint64_t all[THREADS * GRANTS_MAX];
+    struct passing p = {.end_ms = race_end_ms(seconds)};
+    uint64_t passed_ms;
+    pthread_t mover;
+    size_t n = 0;
+
+    make(limits, 1);
+    p.start_ms = quota_now_ms(quota);
+    RACE_CHECK(pthread_create(&mover, NULL, let_time_pass, &p) == 0, "thread");
+    run(take_as_time_goes, rolling, sizeof *rolling);
+    pthread_join(mover, NULL);
+    passed_ms = quota_now_ms(quota) - p.start_ms;
+    for (int i = 0; i < THREADS; i++) {
+        memcpy(all + n, rolling[i].at_ms, rolling[i].n * sizeof *all);
+        n += rolling[i].n;
+    }
+    qsort(all, n, sizeof *all, by_number);
+    printf("granted %zu in %llu windows of %d\n", n,
+           (unsigned long long)(passed_ms / ROLLING_MS), ROLLING_LIMIT);
+    for (size_t i = ROLLING_LIMIT; i < n; i++)
+        RACE_CHECK(all[i] - all[i - ROLLING_LIMIT] >= ROLLING_MS,
+                   "%d grants within %llu ms", ROLLING_LIMIT + 1,
+                   (unsigned long long)(all[i] - all[i - ROLLING_LIMIT]));
+    /* and room does return: at least nine tenths of what may go goes */
+    RACE_CHECK(n >= passed_ms / ROLLING_MS * ROLLING_LIMIT * 9 / 10, "%zu", n);
+}
+
+int
+main(void)
+{
+    fixture_directory(directory, sizeof directory);
+    exactly_the_limit();
+    nothing_is_lost_or_made_up(1);
+    no_span_holds_more_than_the_limit(2);
+    quota_free(quota);
+    fixture_remove(directory);
+    return 0;
+}
