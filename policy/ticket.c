@@ -237,6 +237,8 @@ ticket_write(const struct ticket *t, struct slice recipient,
     if (!address_parse(recipient, &a) || a.local.len == 0 ||
         a.domain.len == 0 || t->share_percent > 100)
         return TICKET_EMALFORMED;
+    if (a.local.at[0] == '@')
+        return TICKET_EMALFORMED; /* would read back as a source route */
     if (a.is_literal)
         return TICKET_ELITERAL;
     a.domain = without_dot(a.domain);
@@ -380,8 +382,8 @@ host_is_below(struct slice host, struct slice parent)
 bool
 ticket_is_tagged(struct slice address, const char *tag_domain)
 {
+    bool in_host = false; /* behind an @ or %: there the hosts are */
     size_t start = 0;
-    char before = '\0'; /* the delimiter before start */
 
     if (address.len == 0)
         return false;
@@ -392,11 +394,11 @@ ticket_is_tagged(struct slice address, const char *tag_domain)
         if (end < address.len && !is_delimiter(after))
             continue;
         /* what some MTA would take for a host */
-        if ((before == '@' || before == '%' || after == '!') &&
+        if ((in_host || after == '!') &&
             host_is_below(piece, slice_of(tag_domain)))
             return true;
         start = end + 1;
-        before = after;
+        in_host = in_host || after == '@' || after == '%';
     }
     return false;
 }

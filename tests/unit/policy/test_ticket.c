@@ -799,6 +799,7 @@ test_untaggable(void **state)
         {"u@a.b..", TICKET_EMALFORMED},
         {"u@.", TICKET_EMALFORMED},
         {"a b@example.com", TICKET_EMALFORMED},
+        {"@a:@b@example.com", TICKET_EMALFORMED},
         {"u@aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
          ".com",
          TICKET_ELONG}, /* 64 */
@@ -884,6 +885,7 @@ test_foreign_addresses(void **state)
         {"@a,@b:user@x.gmroute.invalid", TICKET_EMALFORMED, true},
         {"<user@x.gmroute.invalid>", TICKET_EMALFORMED, true},
         {"us er@x.gmroute.invalid", TICKET_EMALFORMED, true},
+        {"user@a!x.gmroute.invalid", TICKET_EMALFORMED, true},
         {"\"user@x.gmroute.invalid", TICKET_EMALFORMED, true},
         {"user@x.gmroute .invalid", TICKET_EMALFORMED, true},
         {"user@x.gmroute.invalid(comment)", TICKET_EMALFORMED, true},
