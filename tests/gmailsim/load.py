@@ -36,6 +36,7 @@ class Sender(asyncio.Protocol):
         self.step = self.greeted
         self.latencies = []
         self.sent_at = 0.0
+        self.finished = False
 
     def connection_made(self, transport):
         self.transport = transport
@@ -64,7 +65,7 @@ class Sender(asyncio.Protocol):
         if self.sent_at:
             self.latencies.append(now - self.sent_at)
         if now >= self.until:
-            self.done.set_result(None)
+            self.finished = True
             self.transport.write(b"QUIT\r\n")
             self.transport.close()
             return
@@ -72,7 +73,9 @@ class Sender(asyncio.Protocol):
         self.transport.write(self.flight)
 
     def connection_lost(self, exc):
-        if not self.done.done():
+        if self.finished:
+            self.done.set_result(None)
+        elif not self.done.done():
             self.done.set_exception(exc or EOFError("connection lost"))
 
 

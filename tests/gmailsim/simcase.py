@@ -61,7 +61,11 @@ class Talk:
         self.context = context or self.trusting(sim)
         if port in (sim.smtps, sim.relay_smtps) if tls is None else tls:
             self.secure(name)
-        self.greeting = self.reply() if greet else None
+        try:
+            self.greeting = self.reply() if greet else None
+        except BaseException:
+            self.sock.close()
+            raise
 
     @staticmethod
     def trusting(sim):

@@ -102,7 +102,7 @@ class AtEveryStage(SimCase):
         for what in ("split", "coalesce"):
             for stage in STAGES:
                 with self.subTest(what + " at " + stage):
-                    talk = self.start(stage, what, ms=1)
+                    talk = self.start(stage, what, ms=0.2)
                     replies = play(talk, self.user)
                     self.assertEqual({k: v[:4] for k, v in replies.items()},
                                      {k: v[:4] for k, v in plainly.items()})
@@ -272,6 +272,18 @@ class Detail(SimCase):
             self.sim.fault(what, stage="connect", count=1)
             with self.assertRaises((Closed, OSError)):
                 self.talk()
+        self.sim.fault("hang", stage="connect", count=1)
+        talk = self.talk(self.sim.submission, greet=False)
+        talk.sock.settimeout(0.2)
+        with self.assertRaises(TimeoutError):
+            talk.reply()
+        for what, wanted in (("garbage", "\0nonsense"), ("reply", "421 no")):
+            self.sim.fault(what, stage="connect", count=1, text="421 no",
+                           bytes_b64=base64.b64encode(b"\0nonsense\r\n")
+                           .decode())
+            talk = self.talk(tls=False)         # clear text on the TLS port
+            self.assertEqual(talk.greeting, wanted)
+            self.assertTrue(talk.closed())
         self.sim.fault("slow", stage="connect", ms=100, count=1)
         began = time.monotonic()
         self.logged_in()

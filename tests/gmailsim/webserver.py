@@ -65,7 +65,6 @@ class Response:
         self.delay_ms = 0
         self.ending = None
         self.half = False
-        self.after = None           # called once the answer is written
 
     @classmethod
     def of_json(cls, value, status=200, indent=None):
@@ -88,7 +87,7 @@ class Response:
 
 
 class WebProtocol(asyncio.Protocol):
-    """One connection; `handle(request)` returns a Response, or an awaitable."""
+    """One connection; `handle(request)` returns a Response."""
 
     def __init__(self, handle, connections, clock=time.time, on_connect=None):
         self.handle = handle
@@ -169,11 +168,7 @@ class WebProtocol(asyncio.Protocol):
             asyncio.get_running_loop().call_exception_handler({
                 "message": "gmailsim: request failed", "exception": error})
             response = Response(500, "gmailsim: %r\n" % error)
-        if asyncio.iscoroutine(response):
-            task = asyncio.ensure_future(response)
-            task.add_done_callback(
-                lambda done: self._write(done.result(), keep))
-        elif response.delay_ms:
+        if response.delay_ms:
             asyncio.get_running_loop().call_later(
                 response.delay_ms / 1000.0, self._write, response, keep)
         else:
@@ -191,8 +186,6 @@ class WebProtocol(asyncio.Protocol):
             if response.half:
                 data = data[:len(data) - max(1, len(response.body) // 2)]
             self.transport.write(data)
-            if response.after:
-                response.after()
         if response.ending in ("drop", "reset"):
             self.closed = True
             if response.ending == "reset":

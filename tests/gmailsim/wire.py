@@ -68,8 +68,7 @@ class Wire(asyncio.Protocol):
                 self.end(rule.what)
                 return
             if rule.what == "hang":
-                self.transport.pause_reading()
-                return
+                return              # read on, to notice when the client goes
             if rule.what in ("garbage", "reply"):
                 self.transport.write(rule.bytes or self.sim.texts.custom(
                     rule.text, self.sid))
