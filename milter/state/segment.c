@@ -50,7 +50,7 @@ segment_plan(enum segment_kind kind, uint32_t n_slots, uint32_t slot_size,
         n_slots > 2 * (uint32_t)SEGMENT_ACCOUNTS_MAX ||
         (n_slots & (n_slots - 1)) != 0 || slot_size == 0 ||
         slot_size > SLOT_SIZE_MAX || slot_size % 64 != 0 ||
-        windows > LIMITS_MAX)
+        windows > LIMITS_MAX || (kind != SEGMENT_QUOTA && windows != 0))
         return false;
     memset(ret, 0, sizeof *ret);
     ret->magic = SEGMENT_MAGIC;
