@@ -25,12 +25,14 @@ _USER, _PASSWORD = "load@example.com", "loadloadloadload"
 
 
 class Sender(asyncio.Protocol):
-    """One session: logs in, then sends flights until the time is over."""
+    """One session: logs in, and once started sends flights until the time is
+    over."""
 
-    def __init__(self, flight, until, done):
+    def __init__(self, flight, loop):
         self.flight = flight
-        self.until = until
-        self.done = done
+        self.until = 0.0
+        self.logged_in = loop.create_future()
+        self.done = loop.create_future()
         self.buffer = b""
         self.want = 1
         self.step = self.greeted
@@ -47,7 +49,7 @@ class Sender(asyncio.Protocol):
             if line[3:4] == b"-":
                 continue
             if line[:1] not in b"23":
-                self.done.set_exception(RuntimeError(line.decode()))
+                self.fail(RuntimeError(line.decode()))
                 self.transport.abort()
                 return
             self.want -= 1
@@ -55,10 +57,14 @@ class Sender(asyncio.Protocol):
                 self.step()
 
     def greeted(self):
-        self.want, self.step = 2, self.flow
+        self.want, self.step = 2, lambda: self.logged_in.set_result(None)
         login = base64.b64encode(("\0%s\0%s" % (_USER, _PASSWORD)).encode())
         self.transport.write(b"EHLO load.example.com\r\n")
         self.transport.write(b"AUTH PLAIN " + login + b"\r\n")
+
+    def start(self, until):
+        self.until, self.step = until, self.flow
+        self.flow()
 
     def flow(self):
         now = time.monotonic()
@@ -75,8 +81,13 @@ class Sender(asyncio.Protocol):
     def connection_lost(self, exc):
         if self.finished:
             self.done.set_result(None)
-        elif not self.done.done():
-            self.done.set_exception(exc or EOFError("connection lost"))
+        else:
+            self.fail(exc or EOFError("connection lost"))
+
+    def fail(self, error):
+        future = self.done if self.logged_in.done() else self.logged_in
+        if not future.done():
+            future.set_exception(error)
 
 
 async def _flood(ready, sessions, seconds, size):
@@ -86,14 +97,17 @@ async def _flood(ready, sessions, seconds, size):
     flight = (b"MAIL FROM:<%s> SIZE=%d\r\nRCPT TO:<to@example.net>\r\n"
               b"BDAT %d LAST\r\n" % (_USER.encode(), size, size)) + body
     loop = asyncio.get_running_loop()
-    until = time.monotonic() + seconds
     senders = []
     for _ in range(sessions):
-        sender = Sender(flight, until, loop.create_future())
+        sender = Sender(flight, loop)
         await loop.create_connection(
             lambda sender=sender: sender, ready["host"], ready["smtps"],
             ssl=context, server_hostname="smtp.gmail.com")
         senders.append(sender)
+    await asyncio.gather(*(s.logged_in for s in senders))
+    until = time.monotonic() + seconds
+    for sender in senders:
+        sender.start(until)
     await asyncio.gather(*(s.done for s in senders))
     return [latency for s in senders for latency in s.latencies]
 
