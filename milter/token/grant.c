@@ -20,7 +20,7 @@ static void
 fail(struct oauth2_answer *ret, enum oauth2_class class, const char *why)
 {
     ret->class = class;
-    snprintf(ret->why, sizeof ret->why, "%s", why);
+    snprintf(ret->why, sizeof ret->why, "%.199s", why);
 }
 
 /* Clock skew: seconds by which the endpoint is ahead; small differences are

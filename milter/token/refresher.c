@@ -185,7 +185,7 @@ apply(struct refresher *r, struct entry *e, const struct oauth2_answer *a)
                                     strlen(a->access_token));
     } else {
         e->failures++;
-        strncpy(s->error, a->why, sizeof s->error - 1);
+        memcpy(s->error, a->why, sizeof s->error);
         result = token_book_set(r->o.book, s);
     }
     if (result != STATE_OK)
