@@ -29,7 +29,7 @@ mydomain = test
 mydestination =
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
+mynetworks = 0.0.0.0/0
 smtpd_authorized_xclient_hosts = 127.0.0.0/8
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_recipient_limit = 2000
@@ -139,12 +139,15 @@ class Postfix:
         deadline = time.monotonic() + 20
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
+                with socket.create_connection(("127.0.0.1", self.port),
+                                              5) as s:
+                    if s.recv(100).startswith(b"220 "):
+                        return
             except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+                pass
+            if time.monotonic() > deadline:
+                raise TimeoutError("Postfix did not start:\n" + self.log())
+            time.sleep(0.05)
 
     def stop(self):
         self.run("postfix", "stop", check=False)
