@@ -91,6 +91,7 @@ ledger_open(struct ledger **ret, const char *directory,
         return LEDGER_EUNAVAILABLE;
     }
     l->lock_fd = -1;
+    l->begin_ms = LEDGER_BEGIN_MS;
     l->clock = clock;
     l->shared.last = &l->shared.first;
     l->shared.ok = true;
@@ -188,11 +189,11 @@ ledger_begin(struct ledger *l, const struct attempt *a, size_t n,
         return LEDGER_EUNAVAILABLE;
     pthread_mutex_lock(&l->mutex);
     if (l->shared.ok && ledger_writer_queue(l, e)) {
-        if (ledger_writer_wait(l, e, LEDGER_BEGIN_MS)) {
+        if (ledger_writer_wait(l, e, l->begin_ms)) {
             result = e->result;
         } else {
             e->abandoned = true; /* the writer will undo it */
-            ledger_writer_trouble(l, "the disk has not answered for 30 s");
+            ledger_writer_trouble(l, "the disk does not answer");
         }
     }
     for (size_t i = 0; result == LEDGER_OK && i < n; i++)
@@ -260,7 +261,7 @@ ledger_set_state(struct ledger *l, const char *identity, uint64_t account,
     pthread_mutex_lock(&l->mutex);
     /* Kept in any case, but not waited for while there is trouble. */
     if (ledger_writer_queue(l, e) && l->shared.ok &&
-        ledger_writer_wait(l, e, LEDGER_BEGIN_MS))
+        ledger_writer_wait(l, e, l->begin_ms))
         result = e->result;
     ledger_entry_drop(e);
     pthread_mutex_unlock(&l->mutex);

@@ -135,6 +135,7 @@ void ledger_air_free(struct ledger_air *air);
 struct ledger {
     char *directory;
     const struct clock *clock;
+    uint64_t begin_ms; /* LEDGER_BEGIN_MS; a test may be less patient */
     int lock_fd;
     pthread_t writer;
 

@@ -18,7 +18,7 @@ ledger_recover(struct ledger *l, uint64_t *ret_in_doubt)
     pthread_mutex_lock(&l->mutex);
     e = ledger_entry_recover(l->shared.opened_row);
     if (e != NULL && l->shared.ok && ledger_writer_queue(l, e) &&
-        ledger_writer_wait(l, e, LEDGER_BEGIN_MS))
+        ledger_writer_wait(l, e, l->begin_ms))
         result = e->result;
     if (result == LEDGER_OK)
         *ret_in_doubt = e->n_changed;

@@ -75,9 +75,16 @@ queue_take(struct ledger *l)
 
     l->shared.first = NULL;
     l->shared.last = &l->shared.first;
-    l->shared.queued = 0;
-    l->shared.notes = 0;
-    return all;
+    return all; /* still counted, until they are settled */
+}
+
+/* The entry is done with. */
+static void
+settle(struct ledger *l, struct ledger_entry *e)
+{
+    l->shared.queued--;
+    l->shared.notes -= e->kind == ENTRY_NOTE;
+    ledger_entry_drop(e);
 }
 
 static void
@@ -114,11 +121,8 @@ requeue(struct ledger *l, struct ledger_entry *first)
 {
     struct ledger_entry **end = &first;
 
-    while (*end != NULL) {
-        l->shared.queued++;
-        l->shared.notes += (*end)->kind == ENTRY_NOTE;
+    while (*end != NULL)
         end = &(*end)->next;
-    }
     *end = l->shared.first;
     if (l->shared.first == NULL)
         l->shared.last = end == &first ? &l->shared.first : end;
@@ -152,7 +156,7 @@ settle_written(struct ledger *l, struct ledger_entry *batch)
             if (r != NULL)
                 ledger_air_remove(&l->shared.air, r);
         }
-        ledger_entry_drop(e);
+        settle(l, e);
     }
     requeue(l, undo);
 }
@@ -174,7 +178,7 @@ settle_failed(struct ledger *l, struct ledger_entry *batch, bool tried)
         else if (e->kind == ENTRY_BEGIN)
             ledger_air_remove_all(&l->shared.air, e->flight);
         if (waits && e->kind != ENTRY_UNDO) {
-            ledger_entry_drop(e);
+            settle(l, e);
             continue;
         }
         e->next = NULL;
@@ -555,7 +559,7 @@ ledger_writer_stop(struct ledger *l)
     for (; left != NULL; left = next) {
         next = left->next;
         answer(left, LEDGER_EUNAVAILABLE);
-        ledger_entry_drop(left);
+        settle(l, left);
     }
     pthread_mutex_unlock(&l->mutex);
     ledger_sql_close(l->own.book);

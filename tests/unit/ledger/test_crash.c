@@ -338,6 +338,7 @@ a_failed_fsync_is_not_trusted(void **state)
         res = kit_result(row[0], OUTCOME_SENT);
         assert_int_equal(ledger_finish(l, &res, 1, NULL, NULL, 30),
                          LEDGER_EUNAVAILABLE);
+        assert_true(kit_wait_ok(l, false));
         torn_vfs_fail_syncs(0);
         assert_true(kit_wait_ok(l, true));
         for (unsigned k = 0; k < 10; k++)

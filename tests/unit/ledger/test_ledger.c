@@ -198,8 +198,10 @@ seen_knows_what_waits(void **state)
     assert_int_equal(ledger_seen(r->l, 6, "r@x", &same, &s), LEDGER_OK);
     assert_int_equal(s, SEEN_TRIED);
 
+    assert_true(kit_wait_ok(r->l, false));
     torn_vfs_fail_writes(0);
     assert_true(kit_wait_ok(r->l, true));
+    begin_one(r->l, 7, "r@x", NULL); /* behind the others */
     assert_int_equal(ledger_seen(r->l, 5, "r@x", &same, &s), LEDGER_OK);
     assert_int_equal(s, SEEN_SENT);
     assert_int_equal(kit_number(r->directory, "SELECT count(*) FROM attempt"

@@ -21,6 +21,7 @@
 
 #include <cmocka.h>
 
+#include "milter/ledger/ledger_private.h"
 #include "tests/unit/ledger/kit.h"
 #include "tests/unit/ledger/torn_vfs.h"
 
@@ -208,6 +209,33 @@ a_begin_of_unknown_end_is_undone(void **state)
     assert_int_equal(kit_spent(r->l, 42, DIM_MESSAGES), 2);
 }
 
+/* A disk that hangs: the caller is let go, and what is written in the end
+ * without it is taken back. */
+static void
+a_begin_that_nobody_waits_for_is_undone(void **state)
+{
+    struct desk *r = *state;
+    struct taken charge = kit_charge(42, KIT_NOW_MS, 1);
+    int64_t row, other;
+
+    assert_int_equal(begin(r->l, 1, &charge, &row), LEDGER_OK);
+    r->l->begin_ms = 100;
+    torn_vfs_slow_syncs(1000);
+    finish(r->l, row, OUTCOME_SENT, NULL, 0);
+    assert_int_equal(begin(r->l, 2, &charge, &other), LEDGER_EUNAVAILABLE);
+    assert_false(ledger_ok(r->l));
+    assert_trouble(r->l, "does not answer");
+    torn_vfs_slow_syncs(0);
+    assert_true(kit_wait_ok(r->l, true));
+    r->l->begin_ms = 10000;
+    assert_int_equal(begin(r->l, 3, &charge, &row), LEDGER_OK);
+    assert_int_equal(finish(r->l, row, OUTCOME_SENT, NULL, 10000), LEDGER_OK);
+    assert_int_equal(count(r, "sending"), 0);
+    assert_int_equal(count(r, "sent"), 2);
+    assert_int_equal(count(r, "deferred"), 1); /* ticket 2 */
+    assert_int_equal(kit_spent(r->l, 42, DIM_MESSAGES), 2);
+}
+
 /* Closing in the middle of it: what is on disk stays right. */
 static void
 closing_in_trouble_ends(void **state)
@@ -324,6 +352,7 @@ a_locked_book_is_waited_for(void **state)
     assert_int_equal(begin(r->l, 1, NULL, &row), LEDGER_OK);
     path_of(r, "ledger.db", path);
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, 10000); /* the writer may be pruning */
     assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL),
                      SQLITE_OK);
     assert_int_equal(begin(r->l, 2, NULL, &other), LEDGER_EUNAVAILABLE);
@@ -333,8 +362,8 @@ a_locked_book_is_waited_for(void **state)
     sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
     sqlite3_close(db);
     assert_true(kit_wait_ok(r->l, true));
-    assert_int_equal(count(r, "sent"), 1);
     assert_int_equal(begin(r->l, 3, NULL, &other), LEDGER_OK);
+    assert_int_equal(count(r, "sent"), 1); /* entries keep their order */
 }
 
 /* A reader that never ends its transaction stops no writer. */
@@ -684,11 +713,13 @@ notes_are_spared_first(void **state)
     }
     assert_int_equal(finish(r->l, row, OUTCOME_SENT, NULL, 10),
                      LEDGER_EUNAVAILABLE);
+    assert_true(kit_wait_ok(r->l, false));
     ledger_stats(r->l, &s);
     assert_true(s.failures >= 1000);
     torn_vfs_fail_writes(0);
     assert_true(kit_wait_ok(r->l, true));
-    assert_int_equal(count(r, "sent"), 1);
+    assert_int_equal(begin(r->l, 2, NULL, &row), LEDGER_OK);
+    assert_int_equal(count(r, "sent"), 1); /* entries keep their order */
     assert_true(count(r, "deferred") >= 10000);
     assert_true(count(r, "deferred") < 12000);
 }
@@ -701,6 +732,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(results_outlive_a_bad_disk),
         TEST(a_begin_of_unknown_end_is_undone),
+        TEST(a_begin_that_nobody_waits_for_is_undone),
         TEST(closing_in_trouble_ends),
         TEST(closing_writes_what_waits),
         TEST(a_real_full_disk),
