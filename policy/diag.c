@@ -7,6 +7,28 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A copy that lasts as long as the diag; of a long path the end, which says
+ * more. */
+static const char *
+diag_file(struct diag *d, const char *file)
+{
+    size_t len, cut;
+    char *room;
+
+    if (file == NULL)
+        return NULL;
+    len = strlen(file);
+    cut = len >= DIAG_FILE ? len - DIAG_FILE + 1 : 0;
+    for (unsigned i = 0; i < d->n_files; i++)
+        if (strcmp(d->file[i], file + cut) == 0)
+            return d->file[i];
+    if (d->n_files == DIAG_FILES)
+        return "(another file)";
+    room = d->file[d->n_files++];
+    memcpy(room, file + cut, len - cut + 1);
+    return room;
+}
+
 static void
 diag_add(struct diag *d, struct loc at, enum diag_level level, const char *fmt,
          va_list ap)
@@ -18,6 +40,7 @@ diag_add(struct diag *d, struct loc at, enum diag_level level, const char *fmt,
         return;
     }
     d->item[d->n].at = at;
+    d->item[d->n].at.file = diag_file(d, at.file);
     d->item[d->n].level = level;
     vsnprintf(d->item[d->n].text, DIAG_TEXT, fmt, ap);
     d->n++;

@@ -12,16 +12,21 @@
 /* A place in a file; both count from 1, as editors do.  line 0 = the file as
  * a whole. */
 struct loc {
-    const char *file; /* borrowed: outlives the diag and the policy */
+    const char *file; /* borrowed from the policy, or from the diag */
     unsigned line, col;
 };
 
 enum diag_level { DIAG_ERROR, DIAG_WARNING };
 
-enum { DIAG_MAX = 100, DIAG_TEXT = 240 /* octets, NUL included */ };
+enum {
+    DIAG_MAX = 100,
+    DIAG_TEXT = 240, /* octets, NUL included */
+    DIAG_FILES = 16, /* different files that can be named */
+    DIAG_FILE = 512, /* octets of a path, NUL included */
+};
 
 struct diag_item {
-    struct loc at;
+    struct loc at; /* its file lies in the diag, which must not move */
     enum diag_level level;
     char text[DIAG_TEXT];
 };
@@ -31,6 +36,8 @@ struct diag {
     unsigned n;        /* used in item */
     unsigned n_errors; /* all errors found, also those not kept */
     unsigned dropped;  /* found after item was full */
+    unsigned n_files;  /* used in file */
+    char file[DIAG_FILES][DIAG_FILE];
 };
 
 /* Records one error.  Always returns false, so that a check can end with

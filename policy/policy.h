@@ -89,7 +89,7 @@ struct trust {
     bool any;
     bool login;      /* the SASL login is the sender's address */
     bool local;      /* the sendmail(1) command of this host */
-    size_t n_logins; /* from logins: FILE, compared without case */
+    size_t n_logins; /* from logins: FILE; lower case, sorted, each once */
     const char **logins;
     size_t n_clients; /* networks */
     struct network *clients;
@@ -149,7 +149,8 @@ struct mailbox {
 enum { IDENTITY_MAX = MAILBOX_MAX + 1 + 63 };
 
 /* Writes the identity of (address, smarthost) into ret, NUL-terminated, and
- * returns its id. */
+ * returns its id.  0, which is nobody's id, only when libcrypto has no
+ * memory. */
 uint64_t mailbox_identity(const char *address, const char *smarthost,
                           char ret[IDENTITY_MAX + 1]);
 
@@ -237,20 +238,25 @@ struct policy {
     struct pool *pools;
     struct rule *rules; /* in order; the default is not among them */
     const struct plan *default_plan;
-    struct loc default_at; /* of `default:`; line 0 = not given */
-    struct plan **plans; /* sorted by hash */
-    unsigned needs;      /* POLICY_NEEDS_*: what decisions can look at */
-    struct arena *arena; /* owns all of the above */
+    struct loc default_at;      /* of `default:`; line 0 = not given */
+    struct plan **plans;        /* sorted by hash */
+    unsigned needs;             /* POLICY_NEEDS_*: what decisions can look at */
+    struct arena *arena;        /* owns all of the above */
+    struct policy_index *index; /* the look-ups below; NULL = they search */
 };
 
 /* What the loaded rules can look at, so that the milter asks the MTA for no
  * more (an MTA's protocol steps cost: see milter/filter). */
 enum {
     POLICY_NEEDS_HELO = 1 << 0,
-    POLICY_NEEDS_RCPT_REPLY = 1 << 1, /* a rule can refuse at RCPT */
+    /* A rule or the default may refuse at RCPT (perhaps, not certainly). */
+    POLICY_NEEDS_RCPT_REPLY = 1 << 1,
+    /* from, from_domain, header, kind auto or bulk, or `from: require`. */
     POLICY_NEEDS_HEADERS = 1 << 2,
-    POLICY_NEEDS_BODY = 1 << 3,
-    POLICY_NEEDS_SIZE = 1 << 4, /* exact size: needs headers and body */
+    POLICY_NEEDS_BODY = 1 << 3, /* what the body says */
+    /* The exact size: the milter counts it from the header and body events,
+     * though neither HEADERS nor BODY need be set. */
+    POLICY_NEEDS_SIZE = 1 << 4,
     POLICY_NEEDS_MACROS = 1 << 5,
 };
 
@@ -263,11 +269,12 @@ struct policy_files {
     void *cookie;
 };
 
-/* Compiles YAML text.  Relative paths are taken from the directory of `file`.
+/* Compiles YAML text.  Relative paths are taken from the directory of `file`,
+ * so they come out absolute when `file` is.
  *
  * Returns the policy, or NULL when `d` holds at least one error; warnings may
  * be in `d` in either case.  `d` is emptied first.  Out of memory is an
- * error at line 0. */
+ * error at line 0.  Neither the policy nor `d` borrow from the arguments. */
 struct policy *policy_compile(const char *text, size_t len, const char *file,
                               const struct policy_files *files, struct diag *d);
 
@@ -284,6 +291,11 @@ const struct account *policy_account(const struct policy *p, const char *name);
  * policy has none. */
 bool policy_mailbox(const struct policy *p, const char *identity,
                     struct mailbox *ret);
+
+/* The named account with that mailbox id; false when there is none.
+ * (Templates have an id only when filled in.) */
+bool policy_mailbox_by_id(const struct policy *p, uint64_t id,
+                          struct mailbox *ret);
 
 /* NULL when no rule of this policy has that plan (any more). */
 const struct plan *policy_plan(const struct policy *p, uint32_t hash);

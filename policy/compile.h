@@ -1,0 +1,219 @@
+/* policy/compile.h - from a tree to a policy.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Private to policy/: what compile*.c share.  Every function that reads a
+ * part goes on after an error, so that one run shows all of them, and returns
+ * false when there was one.
+ *
+ * ---- the canonical text of a plan ----
+ *
+ * A ticket names a plan by the first four octets of the SHA-256 of this text
+ * (big-endian; 1 in place of 0), which is the same on every host and in every
+ * later version:
+ *
+ *     plan 1 LF
+ *     from keep|rewrite|require LF
+ *     share 1..100 LF
+ *     then a line for each step, the route first:
+ *     account <identity of struct mailbox; a template's with its "*"> LF
+ *     pool <pick> <weight> <identity> [<weight> <identity> ...] LF
+ *     mta LF
+ *     wait LF
+ *     defer <reply> LF
+ *     reject <reply> LF
+ *
+ * Names of rules, accounts and pools are not in it: renaming changes no
+ * ticket.  Two plans of one policy with the same number are an error.
+ */
+#ifndef POLICY_COMPILE_H
+#define POLICY_COMPILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "policy/arena.h"
+#include "policy/policy.h"
+#include "policy/rule.h"
+#include "policy/schema.h"
+#include "policy/suggest.h"
+#include "policy/table.h"
+#include "policy/tree.h"
+
+struct compile {
+    struct policy *p;
+    struct arena *arena;   /* the policy's */
+    struct arena *scratch; /* gone when all is compiled */
+    struct diag *diag;
+    const struct policy_files *files;
+    struct slice dir; /* of the configuration file, with the last slash */
+    bool nomem;
+    /* Names to objects.  A section that could not be read at all leaves
+     * "lost" set, so that its names are not called unknown as well. */
+    struct table *smarthosts, *clients, *accounts, *pools, *lists;
+    bool smarthosts_lost, clients_lost, accounts_lost, pools_lost, lists_lost;
+    struct table *identities; /* of accounts -> struct account */
+    struct table *rule_names; /* -> struct rule */
+    struct table *plans;      /* canonical text -> struct plan */
+    size_t n_lists;
+    struct pattern_list *list;
+};
+
+/* ---- memory; NULL: c->nomem is set ---- */
+
+void *compile_alloc(struct compile *c, size_t n, size_t size);
+char *compile_copy(struct compile *c, struct slice s);
+char *compile_lower(struct compile *c, struct slice s);
+bool compile_nomem(struct compile *c); /* sets it; always false */
+
+/* ---- compile.c ---- */
+
+/* A name given to an account, a list, ...: 1..63 of [A-Za-z0-9_.-]. */
+bool compile_check_name(struct compile *c, const struct node *key);
+
+/* What `name` stands for; NULL: an error with a suggestion was recorded
+ * (unless lost). */
+void *compile_find(struct compile *c, const struct table *t, bool lost,
+                   const char *what, const struct node *name);
+
+/* The items of a list; one item that is no list counts as a list of one. */
+struct items {
+    size_t n;
+    const struct node *list, *single; /* one of them is NULL */
+};
+struct items compile_items(const struct node *n);
+const struct node *compile_item(const struct items *items, size_t i);
+
+/* Is it a scalar with something in it? */
+bool compile_is_text(const struct node *n);
+
+/* ---- compile_net.c: hosts, networks, endpoints ---- */
+
+extern const struct schema_type compile_domain;   /* (const char *) */
+extern const struct schema_type compile_domains;  /* (struct texts) */
+extern const struct schema_type compile_host;     /* name or address */
+extern const struct schema_type compile_endpoint; /* "address:port" */
+extern const struct schema_type compile_networks; /* (struct networks) */
+extern const struct schema_type compile_https;    /* URL */
+extern const struct schema_type compile_milter_listen, compile_lmtp_listen;
+
+struct texts {
+    size_t n;
+    const char **text;
+};
+
+struct networks {
+    size_t n;
+    struct network *network;
+};
+
+/* What is wrong with a domain ("x.y", and ".x.y" when dot); NULL = nothing. */
+const char *compile_domain_error(struct slice s, bool dot);
+
+enum network_result {
+    NETWORK_OK = 0,
+    NETWORK_ENOT,  /* not an address */
+    NETWORK_EBITS, /* the prefix length */
+    NETWORK_EHOST, /* bits behind the prefix are set */
+};
+/* "192.0.2.1", "2001:db8::/32". */
+enum network_result compile_network(struct slice s, struct network *ret);
+bool compile_read_network(struct compile *c, const char *key,
+                          const struct node *n, struct network *ret);
+
+/* ---- compile_lines.c: list, map and login files ---- */
+
+struct line_of_file {
+    struct slice text; /* trimmed, not empty, no comment */
+    struct loc at;
+};
+
+struct lines {
+    size_t n;
+    struct line_of_file *line; /* in c->scratch */
+};
+
+/* Reads the file that the node names. */
+bool compile_read_lines(struct compile *c, const char *key,
+                        const struct node *name, struct lines *ret);
+
+/* ---- compile_hosts.c ---- */
+
+extern const struct schema_type compile_smarthosts, compile_clients;
+bool compile_builtin_smarthosts(struct compile *c); /* before all else */
+
+/* ---- compile_accounts.c, compile_auth.c, compile_trust.c ---- */
+
+extern const struct schema_type compile_accounts;
+
+extern const struct schema_type compile_auth; /* (const struct node *) */
+bool compile_read_auth(struct compile *c, const struct node *n,
+                       struct account *a);
+
+extern const struct schema_type compile_trust; /* (const struct node *) */
+extern const struct schema compile_map_schema;
+bool compile_read_trust(struct compile *c, const struct node *n,
+                        struct account *a);
+bool compile_read_map(struct compile *c, const struct node *n,
+                      struct account *a);
+
+/* An address of ours: ASCII, both parts, no literal.  What is wrong with it,
+ * or NULL; then *ret is a copy with a lower-case domain (NULL: no memory). */
+const char *compile_address(struct compile *c, struct slice s, char **ret);
+
+/* Keeps the node for later, for values that depend on others. */
+bool compile_keep(struct compile *c, const struct schema_row *row,
+                  const struct node *n, void *field);
+
+/* ---- compile_quota.c ---- */
+
+extern const struct schema_type compile_quota; /* (const struct node *) */
+/* n NULL: the default of the account's smarthost. */
+bool compile_read_quota(struct compile *c, const struct node *n,
+                        struct account *a);
+
+/* ---- compile_lists.c ---- */
+
+extern const struct schema_type compile_lists;
+void compile_warn_unused_lists(struct compile *c);
+
+/* ---- compile_pattern.c ---- */
+
+/* Which texts make sense, and what a plain one is. */
+enum pattern_use {
+    USE_ADDRESS,
+    USE_DOMAIN,
+    USE_CLIENT,
+    USE_LOGIN,
+    USE_HEADER,
+    USE_LIST, /* an entry of a list: any of these */
+};
+
+bool compile_pattern(struct compile *c, const char *key, enum pattern_use use,
+                     const struct node *n, struct pattern *ret);
+
+/* ---- compile_match.c ---- */
+
+extern const struct schema_type compile_match; /* (struct condition) */
+
+/* ---- compile_rules.c, compile_plan.c, compile_check.c ---- */
+
+extern const struct schema_type compile_pools, compile_rules, compile_default;
+
+/* One form of `route`, or an entry of `otherwise`. */
+bool compile_step(struct compile *c, const char *key, bool otherwise,
+                  const struct node *n, struct step *ret);
+
+/* A reply of the class ('4' or '5'); the text as it is kept, or NULL. */
+const char *compile_reply(struct compile *c, const char *key, char klass,
+                          const struct node *n);
+
+/* The plan that does just this, shared with others that do the same.
+ * NULL: an error was recorded. */
+const struct plan *compile_plan(struct compile *c, struct loc at,
+                                const struct plan *like);
+bool compile_sort_plans(struct compile *c);
+
+/* Unreachable rules; what the milter must ask the MTA for. */
+void compile_check_rules(struct compile *c);
+
+#endif

@@ -1,0 +1,197 @@
+/* policy/compile_hosts.c - smarthosts and OAuth2 clients.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Ports: RFC 8314 3.3 (465, implicit TLS) and RFC 6409 3.1 (587, STARTTLS).
+ */
+#include "policy/compile.h"
+
+enum { PORT_IMPLICIT = 465, PORT_STARTTLS = 587 };
+
+static const struct schema_row smarthost_rows[] = {
+    {"host", &compile_domain, SCHEMA_AT(smarthost, host),
+     .help = "host name; also the name that its certificate must have"},
+    {"connect", &compile_host, SCHEMA_AT(smarthost, connect),
+     .help = "where to connect in its place; default: host"},
+    {"port", &schema_number, SCHEMA_AT(smarthost, port), .min = 1, .max = 65535,
+     .help = "default: 465, with starttls 587"},
+    {"tls", &schema_word, SCHEMA_AT(smarthost, tls),
+     .words = "implicit|starttls", .unset = "implicit",
+     .help = "TLS from the start, or after STARTTLS; never without"},
+    {"ca_file", &schema_ca_file, SCHEMA_AT(smarthost, ca_file),
+     .unset = "system", .help = "certificates to trust, PEM"},
+};
+
+static const struct schema smarthost_schema =
+    SCHEMA("a smarthost", smarthost_rows);
+
+/* ---- those that everybody has ---- */
+
+static const struct {
+    const char *name, *host;
+} builtin[] = {
+    {"gmail", "smtp.gmail.com"},
+    {"gmail_relay", "smtp-relay.gmail.com"},
+};
+
+enum { N_BUILTIN = sizeof builtin / sizeof *builtin };
+
+bool
+compile_builtin_smarthosts(struct compile *c)
+{
+    struct smarthost *s = compile_alloc(c, N_BUILTIN, sizeof *s);
+    void *old;
+
+    for (size_t i = 0; s != NULL && i < N_BUILTIN; i++) {
+        s[i] = (struct smarthost){.name = builtin[i].name,
+                                  .at = {c->p->file, 0, 0},
+                                  .host = builtin[i].host,
+                                  .port = PORT_IMPLICIT,
+                                  .tls = SMARTHOST_TLS_IMPLICIT};
+        if (!table_add(c->smarthosts, slice_of(s[i].name), &s[i], &old))
+            return compile_nomem(c);
+    }
+    c->p->smarthosts = s;
+    c->p->n_smarthosts = N_BUILTIN;
+    return s != NULL;
+}
+
+/* ---- smarthosts ---- */
+
+/* Where it goes: a built-in one is redefined in its place. */
+static struct smarthost *
+smarthost_room(struct compile *c, const char *name)
+{
+    struct policy *p = c->p;
+    struct smarthost *s = table_get(c->smarthosts, slice_of(name));
+    void *old;
+
+    if (s != NULL)
+        return s;
+    s = &p->smarthosts[p->n_smarthosts++];
+    if (table_add(c->smarthosts, slice_of(name), s, &old))
+        return s;
+    compile_nomem(c);
+    return NULL;
+}
+
+static bool
+read_smarthost(struct compile *c, const struct node *key, const struct node *n)
+{
+    struct smarthost draft = {.at = key->at}, *s;
+    bool ok;
+
+    if (!compile_check_name(c, key))
+        return false;
+    draft.name = compile_copy(c, key->text);
+    s = draft.name != NULL ? smarthost_room(c, draft.name) : NULL;
+    if (s == NULL)
+        return false;
+    ok = schema_read(c, &smarthost_schema, n, n->at, &draft);
+    if (draft.host == NULL && n->kind == NODE_MAP &&
+        node_get(n, "host") == NULL) {
+        draft.host = s->host; /* of a built-in one */
+        if (draft.host == NULL)
+            ok = diag_error(c->diag, key->at,
+                            "a smarthost: the key host is missing");
+    }
+    if (draft.port == 0)
+        draft.port =
+            draft.tls == SMARTHOST_TLS_STARTTLS ? PORT_STARTTLS : PORT_IMPLICIT;
+    *s = draft;
+    return ok;
+}
+
+/* Makes room behind the built-in ones, to which nothing points yet. */
+static bool
+make_room(struct compile *c, size_t n)
+{
+    struct smarthost *s = compile_alloc(c, n + N_BUILTIN, sizeof *s);
+
+    if (s == NULL)
+        return false;
+    memcpy(s, c->p->smarthosts, N_BUILTIN * sizeof *s);
+    for (size_t i = 0; i < N_BUILTIN; i++)
+        if (!table_put(c->smarthosts, slice_of(s[i].name), &s[i]))
+            return compile_nomem(c);
+    c->p->smarthosts = s;
+    return true;
+}
+
+static bool
+read_smarthosts(struct compile *c, const struct schema_row *row,
+                const struct node *n, void *field)
+{
+    bool ok = true;
+
+    (void)field;
+    c->smarthosts_lost = n->kind != NODE_MAP;
+    if (n->kind != NODE_MAP)
+        return schema_mismatch(c, row, n);
+    if (!make_room(c, n->n))
+        return false;
+    for (size_t i = 0; i < n->n; i++)
+        ok &= read_smarthost(c, n->key[i], n->item[i]);
+    return ok;
+}
+
+const struct schema_type compile_smarthosts = {"a map of smarthosts",
+                                               read_smarthosts};
+
+/* ---- OAuth2 clients ---- */
+
+static const struct schema_row client_rows[] = {
+    {"client_id", &schema_text, SCHEMA_AT(oauth_client, client_id),
+     .need = SCHEMA_REQUIRED, .max = 256, .help = "as the provider gave it"},
+    {"client_secret_file", &schema_path,
+     SCHEMA_AT(oauth_client, client_secret_file),
+     .help = "file with the secret; none for a public client"},
+    {"token_url", &compile_https, SCHEMA_AT(oauth_client, token_url),
+     .unset = "https://oauth2.googleapis.com/token", .help = "token endpoint"},
+    {"connect", &compile_endpoint, SCHEMA_AT(oauth_client, connect),
+     .help = "where to connect; default: as token_url says"},
+    {"scope", &schema_text, SCHEMA_AT(oauth_client, scope), .max = 1000,
+     .unset = "https://mail.google.com/", .help = "what to ask for"},
+    {"ca_file", &schema_ca_file, SCHEMA_AT(oauth_client, ca_file),
+     .unset = "system", .help = "certificates to trust, PEM"},
+};
+
+static const struct schema client_schema =
+    SCHEMA("an OAuth2 client", client_rows);
+
+static bool
+read_client(struct compile *c, const struct node *key, const struct node *n)
+{
+    struct oauth_client *client = &c->p->clients[c->p->n_clients];
+    void *old;
+
+    if (!compile_check_name(c, key))
+        return false;
+    c->p->n_clients++;
+    client->at = key->at;
+    client->name = compile_copy(c, key->text);
+    if (client->name == NULL ||
+        !table_add(c->clients, slice_of(client->name), client, &old))
+        return compile_nomem(c);
+    return schema_read(c, &client_schema, n, key->at, client);
+}
+
+static bool
+read_clients(struct compile *c, const struct schema_row *row,
+             const struct node *n, void *field)
+{
+    bool ok = true;
+
+    (void)field;
+    c->clients_lost = n->kind != NODE_MAP;
+    if (n->kind != NODE_MAP)
+        return schema_mismatch(c, row, n);
+    c->p->clients = compile_alloc(c, n->n, sizeof *c->p->clients);
+    if (c->p->clients == NULL)
+        return false;
+    for (size_t i = 0; i < n->n; i++)
+        ok &= read_client(c, n->key[i], n->item[i]);
+    return ok;
+}
+
+const struct schema_type compile_clients = {"a map of OAuth2 clients",
+                                            read_clients};

@@ -1,0 +1,228 @@
+/* policy/policy.c - asking a compiled policy; see policy.h.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "policy/policy.h"
+
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "policy/address.h"
+#include "policy/index.h"
+#include "policy/set.h"
+#include "policy/table.h"
+
+const char *
+dimension_name(enum dimension d)
+{
+    static const char *const name[] = {
+        [DIM_MESSAGES] = "messages",
+        [DIM_RECIPIENTS] = "recipients",
+        [DIM_EXTERNAL_RECIPIENTS] = "external_recipients",
+        [DIM_BYTES] = "bytes",
+        [DIM_PACE] = "pace",
+    };
+
+    return (unsigned)d < DIM_COUNT ? name[d] : "?";
+}
+
+/* ---- mailboxes ---- */
+
+static bool
+is_gmail(const char *smarthost)
+{
+    return strcmp(smarthost, "gmail") == 0;
+}
+
+uint64_t
+mailbox_identity(const char *address, const char *smarthost,
+                 char ret[IDENTITY_MAX + 1])
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    uint64_t id = 0;
+
+    snprintf(ret, IDENTITY_MAX + 1, "%s%s%s", address,
+             is_gmail(smarthost) ? "" : "/",
+             is_gmail(smarthost) ? "" : smarthost);
+    /* A smarthost's name keeps its case: names differ by it. */
+    for (size_t i = 0, n = strlen(address); i < n && i < IDENTITY_MAX; i++)
+        ret[i] = slice_lower(ret[i]);
+    if (EVP_Digest(ret, strlen(ret), digest, NULL, EVP_sha256(), NULL) != 1)
+        return 0;
+    for (int i = 0; i < 8; i++)
+        id = id << 8 | digest[i];
+    return id != 0 ? id : 1;
+}
+
+static bool
+mailbox_fill(const struct account *a, const char *address, struct mailbox *ret)
+{
+    struct mailbox m = {.account = a};
+    char identity[IDENTITY_MAX + 1];
+    int n = snprintf(m.address, sizeof m.address, "%s", address);
+
+    if (n < 0 || (size_t)n >= sizeof m.address)
+        return false;
+    m.id = mailbox_identity(m.address, a->smarthost->name, identity);
+    if (m.id == 0)
+        return false;
+    *ret = m;
+    return true;
+}
+
+/* The account whose identity that is; of a template with its "*". */
+static const struct account *
+find_identity(const struct policy *p, const char *identity)
+{
+    if (p->index != NULL)
+        return table_get(p->index->identities, slice_of(identity));
+    for (size_t i = 0; i < p->n_accounts; i++) {
+        char have[IDENTITY_MAX + 1];
+
+        mailbox_identity(p->accounts[i].address, p->accounts[i].smarthost->name,
+                         have);
+        if (strcmp(have, identity) == 0)
+            return &p->accounts[i];
+    }
+    return NULL;
+}
+
+bool
+policy_mailbox(const struct policy *p, const char *identity,
+               struct mailbox *ret)
+{
+    const struct account *a = find_identity(p, identity);
+    const char *at = strrchr(identity, '@'), *end;
+    char template[IDENTITY_MAX + 1], address[IDENTITY_MAX + 1];
+
+    if (a != NULL && !a->is_template)
+        return mailbox_fill(a, a->address, ret);
+    if (a != NULL || at == NULL || at == identity ||
+        strlen(identity) > IDENTITY_MAX)
+        return false;
+    /* A domain has no slash; a local part may have one. */
+    end = at + strcspn(at, "/");
+    snprintf(template, sizeof template, "*%s", at);
+    a = find_identity(p, template);
+    if (a == NULL)
+        return false;
+    snprintf(address, sizeof address, "%.*s", (int)(end - identity), identity);
+    return mailbox_fill(a, address, ret);
+}
+
+/* The first entry that is not below the id. */
+static size_t
+find_id(const struct policy_index *index, uint64_t id)
+{
+    size_t low = 0, high = index->n_ids;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+
+        if (index->id[mid].id < id)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+bool
+policy_mailbox_by_id(const struct policy *p, uint64_t id, struct mailbox *ret)
+{
+    if (p->index != NULL) {
+        size_t i = find_id(p->index, id);
+
+        if (i == p->index->n_ids || p->index->id[i].id != id)
+            return false;
+        return mailbox_fill(p->index->id[i].account,
+                            p->index->id[i].account->address, ret);
+    }
+    for (size_t i = 0; i < p->n_accounts; i++) {
+        struct mailbox m;
+
+        if (p->accounts[i].is_template ||
+            !mailbox_fill(&p->accounts[i], p->accounts[i].address, &m) ||
+            m.id != id)
+            continue;
+        *ret = m;
+        return true;
+    }
+    return false;
+}
+
+const struct account *
+policy_account(const struct policy *p, const char *name)
+{
+    if (p->index != NULL)
+        return table_get(p->index->names, slice_of(name));
+    for (size_t i = 0; i < p->n_accounts; i++)
+        if (strcmp(p->accounts[i].name, name) == 0)
+            return &p->accounts[i];
+    return NULL;
+}
+
+/* ---- domains ---- */
+
+/* The set holds patterns: "x" for x alone, ".x" for what is below x. */
+static bool
+set_has_domain(const struct string_set *set, struct slice domain)
+{
+    if (domain.len > 1 && domain.at[domain.len - 1] == '.')
+        domain.len--;
+    if (domain.len == 0 || domain.at[0] == '.')
+        return false;
+    if (string_set_has(set, domain))
+        return true;
+    for (size_t i = 1; i < domain.len; i++)
+        if (domain.at[i] == '.' && string_set_has(set, slice_from(domain, i)))
+            return true;
+    return false;
+}
+
+static bool
+any_domain(const char *const *pattern, size_t n, struct slice domain)
+{
+    for (size_t i = 0; i < n; i++)
+        if (address_domain_matches(domain, slice_of(pattern[i])))
+            return true;
+    return false;
+}
+
+bool
+policy_is_mta_domain(const struct policy *p, struct slice domain)
+{
+    if (p->index != NULL)
+        return set_has_domain(p->index->mta_domains, domain);
+    return any_domain(p->mta_domains, p->n_mta_domains, domain);
+}
+
+bool
+policy_is_internal_domain(const struct policy *p, struct slice domain)
+{
+    if (p->index != NULL)
+        return set_has_domain(p->index->internal_domains, domain);
+    return any_domain(p->internal_domains, p->n_internal_domains, domain);
+}
+
+/* ---- plans ---- */
+
+static int
+compare_plan(const void *key, const void *member)
+{
+    uint32_t hash = *(const uint32_t *)key;
+    const struct plan *plan = *(const struct plan *const *)member;
+
+    return hash < plan->hash ? -1 : hash > plan->hash;
+}
+
+const struct plan *
+policy_plan(const struct policy *p, uint32_t hash)
+{
+    struct plan **found = NULL;
+
+    if (p->n_plans > 0)
+        found = bsearch(&hash, p->plans, p->n_plans, sizeof *p->plans,
+                        compare_plan);
+    return found != NULL ? *found : NULL;
+}
