@@ -95,12 +95,13 @@ ledger_spent(struct ledger *l,
              void *cookie)
 {
     /* Quota time never falls below the newest in the book, so what does not
-     * count then will not count any more. */
+     * count then will not count any more.  "+": nearly all rows count, so
+     * walk the table, not the index. */
     struct scan s =
         scan_open(l, "SELECT s.account, n.identity, s.dimension, s.window_ms,"
                      " s.bucket, s.units FROM spent s"
                      " LEFT JOIN account_name n USING(account)"
-                     " WHERE s.units > 0 AND s.until_ms > (SELECT value"
+                     " WHERE s.units > 0 AND +s.until_ms > (SELECT value"
                      " FROM meta WHERE key = 'newest_quota_ms')");
 
     while (scan_next(&s)) {
@@ -146,12 +147,14 @@ ledger_waiting(struct ledger *l, uint64_t since_ms,
                void *cookie)
 {
     /* The columns beside max(row) are those of that row (SQLite, "Bare
-     * columns in an aggregate query"): the last attempt of each recipient. */
+     * columns in an aggregate query"): the last attempt of each recipient.
+     * By the time's index: the other way reads the whole book. */
     struct scan s = scan_open(
         l, "SELECT t.ticket, t.account, n.identity, max(t.at_ms), count(*)"
            " FROM (SELECT ticket, recipient, account, at_ms, outcome,"
            " max(row) AS last"
-           " FROM attempt WHERE at_ms >= ?1 GROUP BY ticket, recipient) t"
+           " FROM attempt INDEXED BY attempt_at WHERE at_ms >= ?1 GROUP BY "
+           "ticket, recipient) t"
            " LEFT JOIN account_name n ON n.account = t.account"
            " WHERE t.last > 0 AND t.account <> 0 AND t.outcome NOT IN"
            " ('sent', 'refused', '" LEDGER_SENDING "')"
