@@ -78,6 +78,7 @@ static enum truth
 rule_matches(const struct policy *p, const struct rule *r, struct match *m,
              struct decision *ret, struct trace *trace)
 {
+    const struct decide_listing asked = {p, m->f, .check_trust = true};
     enum truth t = match_condition(m, &r->match);
     char *why = NULL;
 
@@ -98,13 +99,13 @@ rule_matches(const struct policy *p, const struct rule *r, struct match *m,
                      "it to an account");
         return TRUTH_NO;
     }
-    ret->n_candidates =
-        decide_list(p, r->plan, m->f, true, ret->candidate, NULL);
+    if (!decide_list(&asked, r->plan, ret->candidate, &ret->n_candidates, NULL))
+        m->nomem = true;
     if (ret->n_candidates > 0)
         return t;
     why = why != NULL ? why : trace_add(trace, r);
     if (why != NULL) /* once more, for the text */
-        decide_list(p, r->plan, m->f, true, ret->candidate, why);
+        decide_list(&asked, r->plan, ret->candidate, &ret->n_candidates, why);
     return TRUTH_NO;
 }
 

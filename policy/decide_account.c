@@ -46,6 +46,40 @@ login_is_sender(struct slice login, struct slice sender)
     return slice_eq_nocase(login, s);
 }
 
+/* Without case; b is what was sorted. */
+static int
+compare_nocase(struct slice a, const char *b)
+{
+    for (size_t i = 0; i < a.len; i++) {
+        unsigned char x = (unsigned char)slice_lower(a.at[i]);
+        unsigned char y = (unsigned char)slice_lower(b[i]);
+
+        if (x != y || y == 0)
+            return x < y ? -1 : 1;
+    }
+    return b[a.len] == '\0' ? 0 : -1;
+}
+
+/* The logins are sorted, in lower case. */
+static bool
+in_logins(const struct trust *t, struct slice login)
+{
+    size_t low = 0, high = login.len > 0 ? t->n_logins : 0;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        int c = compare_nocase(login, t->logins[mid]);
+
+        if (c == 0)
+            return true;
+        if (c < 0)
+            high = mid;
+        else
+            low = mid + 1;
+    }
+    return false;
+}
+
 static bool
 is_trusted(const struct trust *t, const struct facts *f)
 {
@@ -53,9 +87,8 @@ is_trusted(const struct trust *t, const struct facts *f)
         return true;
     if (t->login && login_is_sender(f->auth, f->sender))
         return true;
-    for (size_t i = 0; i < t->n_logins && f->auth.len > 0; i++)
-        if (slice_eq_nocase(slice_of(t->logins[i]), f->auth))
-            return true;
+    if (in_logins(t, f->auth))
+        return true;
     for (size_t i = 0; i < t->n_clients; i++)
         if (match_network(&t->clients[i], &f->client))
             return true;
@@ -72,19 +105,6 @@ check_trust(const struct account *a, const struct facts *f, char *why)
 }
 
 /* ---- templates ---- */
-
-static int
-compare_nocase(struct slice a, const char *b)
-{
-    for (size_t i = 0; i < a.len; i++) {
-        unsigned char x = (unsigned char)slice_lower(a.at[i]);
-        unsigned char y = (unsigned char)slice_lower(b[i]);
-
-        if (x != y || y == 0)
-            return x < y ? -1 : 1;
-    }
-    return b[a.len] == '\0' ? 0 : -1;
-}
 
 static const char *
 map_find(const struct account *a, struct slice alias)
@@ -223,10 +243,10 @@ template_fill(const struct account *a, struct slice raw,
 
 /* ---- mailboxes ---- */
 
-/* Without trust. */
+/* Without trust.  *ret_nomem is set, never cleared. */
 static bool
 mailbox_fill(const struct account *a, struct slice sender, struct mailbox *ret,
-             char *why)
+             char *why, bool *ret_nomem)
 {
     char identity[IDENTITY_MAX + 1];
 
@@ -238,7 +258,10 @@ mailbox_fill(const struct account *a, struct slice sender, struct mailbox *ret,
     }
     ret->account = a;
     ret->id = mailbox_identity(ret->address, a->smarthost->name, identity);
-    return true;
+    if (ret->id != 0)
+        return true;
+    *ret_nomem = true;
+    return refuse(why, "out of memory, account ", slice_of(a->name), "");
 }
 
 bool
@@ -246,8 +269,9 @@ decide_mailbox(const struct account *a, const struct facts *f,
                struct mailbox *ret, char *why)
 {
     struct mailbox m;
+    bool nomem;
 
-    if (!mailbox_fill(a, f->sender, &m, why) || !check_trust(a, f, why))
+    if (!mailbox_fill(a, f->sender, &m, why, &nomem) || !check_trust(a, f, why))
         return false;
     *ret = m;
     return true;
@@ -256,21 +280,21 @@ decide_mailbox(const struct account *a, const struct facts *f,
 /* A template filled in with the address of a named account is that account,
  * with its settings; who may use it is asked of both. */
 static bool
-serve(const struct policy *p, const struct account *a, const struct facts *f,
-      bool with_trust, struct mailbox *ret, char *why)
+serve(const struct decide_listing *l, const struct account *a,
+      struct mailbox *ret, char *why, bool *ret_nomem)
 {
     char identity[IDENTITY_MAX + 1];
     struct mailbox named;
 
-    if (with_trust ? !decide_mailbox(a, f, ret, why)
-                   : !mailbox_fill(a, f->sender, ret, why))
+    if (!mailbox_fill(a, l->f->sender, ret, why, ret_nomem) ||
+        (l->check_trust && !check_trust(a, l->f, why)))
         return false;
     if (!a->is_template)
         return true;
     mailbox_identity(ret->address, a->smarthost->name, identity);
-    if (!policy_mailbox(p, identity, &named) || named.account->is_template)
+    if (!policy_mailbox(l->p, identity, &named) || named.account->is_template)
         return true;
-    if (with_trust && !check_trust(named.account, f, why))
+    if (l->check_trust && !check_trust(named.account, l->f, why))
         return false;
     *ret = named;
     return true;
@@ -278,32 +302,34 @@ serve(const struct policy *p, const struct account *a, const struct facts *f,
 
 /* ---- the steps of a plan ---- */
 
-struct listing {
-    const struct policy *p;
-    const struct facts *f;
-    bool with_trust;
+/* What is in the list so far. */
+struct list {
+    const struct decide_listing *asked;
     struct candidate *candidate;
     unsigned n, max; /* max: leaves room for the steps that are no accounts */
     unsigned n_accounts, n_served;
     char *why; /* of the first account that cannot serve; NULL = not wanted */
+    bool nomem;
 };
 
 static void
-list_account(struct listing *l, const struct account *a,
-             const struct pool *pool, unsigned weight)
+list_account(struct list *l, const struct account *a, const struct pool *pool,
+             unsigned weight)
 {
     struct candidate *c = &l->candidate[l->n];
-    char why[WHY_TEXT];
+    char why[WHY_TEXT] = "";
     bool first = l->n_accounts++ == 0 && l->why != NULL;
 
     if (l->n >= l->max)
         return;
-    if (!serve(l->p, a, l->f, l->with_trust, &c->mailbox, first ? why : NULL)) {
-        if (first)
-            refuse(l->why, "account ", slice_of(a->name), ": ");
-        if (first)
-            snprintf(l->why + strlen(l->why), WHY_TEXT - strlen(l->why), "%s",
-                     why);
+    if (!serve(l->asked, a, &c->mailbox, first ? why : NULL, &l->nomem)) {
+        if (first) {
+            struct line line = line_start(l->why, WHY_TEXT);
+
+            line_add(&line, "account ");
+            line_value(&line, slice_of(a->name), "");
+            line_add(&line, ": %s", why);
+        }
         return;
     }
     l->n_served++;
@@ -319,7 +345,7 @@ list_account(struct listing *l, const struct account *a,
 }
 
 static void
-list_step(struct listing *l, const struct step *step)
+list_step(struct list *l, const struct step *step)
 {
     struct candidate *c;
 
@@ -351,29 +377,25 @@ is_account_step(const struct step *step)
     return step->kind == STEP_ACCOUNT || step->kind == STEP_POOL;
 }
 
-unsigned
-decide_list(const struct policy *p, const struct plan *plan,
-            const struct facts *f, bool with_trust,
-            struct candidate ret[CANDIDATES_MAX], char *why)
+bool
+decide_list(const struct decide_listing *asked, const struct plan *plan,
+            struct candidate ret[CANDIDATES_MAX], unsigned *ret_n, char *why)
 {
-    struct listing l = {.p = p,
-                        .f = f,
-                        .with_trust = with_trust,
-                        .candidate = ret,
-                        .max = CANDIDATES_MAX,
-                        .why = why};
+    struct list l = {
+        .asked = asked, .candidate = ret, .max = CANDIDATES_MAX, .why = why};
 
     for (unsigned i = 0; i < plan->n; i++)
         if (!is_account_step(&plan->step[i]) && l.max > 1)
             l.max--;
     for (unsigned i = 0; i < plan->n; i++) {
-        if (!is_account_step(&plan->step[i]))
+        if (!is_account_step(&plan->step[i]) && l.max < CANDIDATES_MAX)
             l.max++;
         list_step(&l, &plan->step[i]);
     }
     /* What `otherwise` says is for accounts that are full or unusable now,
      * not for senders that none of them serves. */
-    return l.n_accounts > 0 && l.n_served == 0 ? 0 : l.n;
+    *ret_n = l.n_accounts > 0 && l.n_served == 0 ? 0 : l.n;
+    return !l.nomem;
 }
 
 unsigned
@@ -381,8 +403,11 @@ decide_candidates(const struct policy *p, const struct plan *plan,
                   struct slice sender, struct candidate ret[CANDIDATES_MAX])
 {
     const struct facts f = {.stage = FACTS_EOM, .sender = sender};
+    const struct decide_listing asked = {.p = p, .f = &f};
+    unsigned n;
 
-    return decide_list(p, plan, &f, false, ret, NULL);
+    decide_list(&asked, plan, ret, &n, NULL);
+    return n;
 }
 
 /* ---- from: require ---- */

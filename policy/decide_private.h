@@ -6,14 +6,21 @@
 
 #include "policy/decide.h"
 
+struct decide_listing {
+    const struct policy *p;
+    const struct facts *f;
+    bool check_trust;
+};
+
 /* Lists the steps of a plan for this sender; accounts that cannot serve it
  * are left out, pools become their members, and an account that is there
  * already is not listed again.
  *
- * Returns the number of candidates, 0 when the plan names accounts and none
- * of them can serve; then why (WHY_TEXT octets, may be NULL) says so. */
-unsigned decide_list(const struct policy *p, const struct plan *plan,
-                     const struct facts *f, bool check_trust,
-                     struct candidate ret[CANDIDATES_MAX], char *why);
+ * Sets *ret_n to the number of candidates, 0 when the plan names accounts and
+ * none of them can serve; then why (WHY_TEXT octets, may be NULL) says so.
+ * False = out of memory: some may be missing. */
+bool decide_list(const struct decide_listing *asked, const struct plan *plan,
+                 struct candidate ret[CANDIDATES_MAX], unsigned *ret_n,
+                 char *why);
 
 #endif

@@ -31,9 +31,9 @@ enum { HEADERS_MAX = 8 };
     "pools:\n"                                                               \
     "  both: {accounts: [news, t], pick: most_room}\n"                       \
     "lists:\n"                                                               \
-    "  l: [a@x, '*@y', /^[a-f]+@/, .z]\n"                                    \
+    "  l: [a@x, '*@y', '/^[a-f]+@/', .z]\n"                                  \
     "rules:\n"                                                               \
-    "  - {match: {sender: {list: l}, header: {Subject: /(a+)+$/}},\n"        \
+    "  - {match: {sender: {list: l}, header: {Subject: '/(a+)+$/'}},\n"      \
     "     reject: '550 5.7.1 one'}\n"                                        \
     "  - {match: {recipient_domain: {list: l}}, reject: '550 5.7.1 one'}\n"  \
     "  - {match: {any: [{from: '*@x'}, {from_domain: .y}, {kind: bulk}]},\n" \
