@@ -35,7 +35,8 @@ struct pool_sessions *pool_new(const struct pool_options *o);
 void pool_drain(struct pool_sessions *p, uint64_t ms);
 void pool_free(struct pool_sessions *p);
 
-/* Closes idle sessions that are due; call about once a second. */
+/* Closes idle sessions that are due; call about once a second.  Does not wait
+ * for the peers. */
 void pool_tick(struct pool_sessions *p);
 
 /* A session ready for MAIL, or why there is none. */
@@ -46,14 +47,17 @@ struct lease {
     enum smtp_stage stage;
 };
 
-/* Waits until deadline_ms (boot clock) for a free place, a token and the
- * log-in.  A refused token is replaced once, on the spot: asked for through
- * quota_want_token and waited for.  `fresh`: never an already used session
- * (after a stale one). */
+/* Waits until deadline_ms (the pool's boot clock) for a free place, first come
+ * first served, a token and the log-in.  A refused token is replaced once, on
+ * the spot: asked for through quota_want_token and waited for.  A log-in that
+ * failed stands for a few seconds for those who wait behind it.  Texts that
+ * are no reply of the server (a token's trouble, a file's) are in reply.text,
+ * with code 0.  `fresh`: never an already used session (after a stale one). */
 struct lease pool_lease(struct pool_sessions *p, const struct mailbox *m,
                         uint64_t deadline_ms, bool fresh);
 
-/* Gives it back; `usable` false closes it. */
+/* Gives it back; `usable` false closes it.  A reply that asked for fewer
+ * sessions (verdict.halve_sessions) is taken care of here. */
 void pool_return(struct pool_sessions *p, struct session *s, bool usable);
 
 /* What a transaction needs. */
@@ -74,7 +78,10 @@ struct letter_result {
 
 /* Sends one transaction, at most 100 recipients (the caller splits).  Fills
  * ret[0..n_rcpt).  Returns true when the session can serve another one.
- * Content is never sent when no recipient was accepted. */
+ *
+ * With PIPELINING and CHUNKING the content leaves behind the commands, before
+ * their replies: a server that accepts none of the recipients drops it
+ * (RFC 3030 2).  Otherwise it is not sent when no recipient was accepted. */
 bool session_send(struct session *s, const struct letter *l,
                   struct letter_result *ret);
 

@@ -1,5 +1,5 @@
 /* milter/deliver/smtp_machine.h - the inside of struct smtp, for smtp.c
- * (bytes and states), smtp_login.c and smtp_letter.c alone.
+ * (bytes and states), smtp_login.c, smtp_begin.c and smtp_letter.c alone.
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef DELIVER_SMTP_MACHINE_H
@@ -101,6 +101,9 @@ enum smtp_stage smtp_login_stage(enum smtp_state s);
 
 /* ---- smtp_letter.c ---- */
 
+/* Sends the first commands of m->t, whose envelope, ret and recipients are
+ * chosen. */
+void smtp_letter_start(struct smtp *m);
 void smtp_letter_reply(struct smtp *m, const struct reply *r);
 /* Judges what has no result yet as lost here and now. */
 void smtp_letter_lost(struct smtp *m, bool orderly, const char *why);
