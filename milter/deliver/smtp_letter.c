@@ -270,7 +270,13 @@ take_rcpt(struct smtp *m, size_t k, const struct reply *r)
             t->rcpt[k].state = RCPT_ACCEPTED;
             t->n_accepted++;
         } else {
-            settle(m, k, smtp_judge_refusal(m, STAGE_RCPT, r), r, STAGE_RCPT);
+            struct verdict v = smtp_judge_refusal(m, STAGE_RCPT, r);
+
+            /* The others may still get this very message: sending it again
+             * now could give it to them twice. */
+            if (v.kind == OUTCOME_RECONNECT)
+                v.kind = OUTCOME_DEFERRED;
+            settle(m, k, v, r, STAGE_RCPT);
         }
     }
     if (t->n_answered == t->n_rcpt && t->n_accepted == 0)
