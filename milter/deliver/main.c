@@ -97,23 +97,14 @@ restore_waiting(void *cookie, uint64_t ticket, uint64_t account,
 }
 
 static bool
-restore(struct agent *a, const struct policy *p)
+restore(struct agent *a)
 {
     uint64_t now_ms = quota_now_ms(a->env.quota);
 
-    for (size_t i = 0; i < p->n_accounts; i++) {
-        char identity[IDENTITY_MAX + 1];
-        struct mailbox m;
-
-        if (p->accounts[i].is_template)
-            continue;
-        mailbox_identity(p->accounts[i].address, p->accounts[i].smarthost->name,
-                         identity);
-        if (policy_mailbox(p, identity, &m))
-            quota_open(a->env.quota, &m);
-    }
-    return ledger_spent(a->env.ledger, restore_spent, a) == LEDGER_OK &&
-           ledger_states(a->env.ledger, restore_state, a) == LEDGER_OK &&
+    if (ledger_spent(a->env.ledger, restore_spent, a) != LEDGER_OK)
+        return false;
+    quota_restored(a->env.quota);
+    return ledger_states(a->env.ledger, restore_state, a) == LEDGER_OK &&
            ledger_waiting(
                a->env.ledger,
                now_ms > ATTEMPTS_FORGET_MS ? now_ms - ATTEMPTS_FORGET_MS : 0,
@@ -172,7 +163,7 @@ start(struct agent *a, const struct policy *p)
     a->env.attempts = attempts_new(a->env.quota);
     if (a->status == NULL || a->env.attempts == NULL)
         return false;
-    if (!restore(a, p)) {
+    if (!restore(a)) {
         ledger_trouble(a->env.ledger, err, sizeof err);
         log_error("ledger: what was spent cannot be read: %s", err);
         return false;
@@ -235,6 +226,7 @@ tick(struct agent *a)
     uint64_t now_ms = quota_now_ms(a->env.quota);
 
     pool_tick(a->env.pool);
+    quota_beat(a->env.quota);
     if (now_ms - a->swept_ms >= SWEEP_MS) {
         attempts_sweep(a->env.attempts, now_ms);
         a->swept_ms = now_ms;

@@ -28,7 +28,8 @@ enum account_state {
     ACCOUNT_COOLING,     /* until a time; Gmail asked for rest */
     ACCOUNT_NEEDS_LOGIN, /* the refresh token is dead: a person is needed */
     ACCOUNT_PAUSED,      /* an administrator said so */
-    ACCOUNT_DISABLED,    /* Gmail refuses it; a person is needed */
+    ACCOUNT_DISABLED,    /* Gmail refuses it; a person is needed; tried
+                          * again at its time, if it has one */
     ACCOUNT_STATES,
 };
 

@@ -32,7 +32,7 @@ void quota_unlock(struct quota *q, struct quota_slot *slot);
 
 uint64_t quota_units(const struct cost *c, enum dimension d);
 
-/* COOLING that has passed is OK. */
+/* A state whose time has passed is OK; one without a time stays. */
 enum account_state quota_slot_state(const struct quota_slot *slot,
                                     uint64_t now_ms);
 

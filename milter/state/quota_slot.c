@@ -96,10 +96,10 @@ enum account_state
 quota_slot_state(const struct quota_slot *slot, uint64_t now_ms)
 {
     enum account_state s = (enum account_state)words_get(&slot->state);
+    uint64_t until_ms = words_get(&slot->until_ms);
+    bool ends = s == ACCOUNT_COOLING || until_ms != 0;
 
-    if (s == ACCOUNT_COOLING && words_get(&slot->until_ms) <= now_ms)
-        return ACCOUNT_OK;
-    return s;
+    return ends && until_ms <= now_ms ? ACCOUNT_OK : s;
 }
 
 /* limit * percent / 100, rounded down, as policy/window.c. */
@@ -167,13 +167,13 @@ quota_slot_room(const struct quota_slot *slot, const struct cost *cost,
     }
     room.state = quota_slot_state(slot, now_ms);
     room.ok = room.state == ACCOUNT_OK && room.at_ms <= now_ms;
-    if (room.state == ACCOUNT_COOLING && until_ms > room.at_ms) {
-        room.at_ms = until_ms;
-        room.limiting = -1;
-    } else if (room.state != ACCOUNT_OK && room.state != ACCOUNT_COOLING &&
-               room.at_ms != WINDOW_NEVER) {
-        room.at_ms = WINDOW_NEVER;
-        room.limiting = -1;
+    if (room.state != ACCOUNT_OK && room.at_ms != WINDOW_NEVER) {
+        uint64_t ends_ms = until_ms != 0 ? until_ms : WINDOW_NEVER;
+
+        if (ends_ms > room.at_ms) {
+            room.at_ms = ends_ms;
+            room.limiting = -1;
+        }
     }
     *ret = room;
 }

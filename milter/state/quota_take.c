@@ -81,6 +81,46 @@ quota_give_back(struct quota *q, const struct taken *t)
     quota_unlock(q, slot);
 }
 
+bool
+quota_fits(struct quota *q, uint64_t id, const struct cost *c,
+           unsigned share_percent, struct room *ret)
+{
+    struct quota_slot *slot = quota_lock(q, id);
+    struct room room = {.limiting = -1, .at_ms = WINDOW_NEVER};
+
+    if (slot != NULL) {
+        quota_slot_room(slot, c, NULL, share_percent, quota_now_ms(q), &room);
+        quota_unlock(q, slot);
+    }
+    *ret = room;
+    return room.ok;
+}
+
+void
+quota_settle(struct quota *q, struct taken *t)
+{
+    struct quota_slot *slot = quota_lock(q, t->id);
+    uint64_t now_ms;
+
+    if (slot == NULL)
+        return;
+    now_ms = quota_now_ms(q);
+    words_write_begin(&slot->seq);
+    for (unsigned i = 0; i < t->n && i < LIMITS_MAX; i++) {
+        struct quota_window *w =
+            window_of(slot, t->charge[i].dimension, t->charge[i].window_ms);
+
+        if (w == NULL || t->charge[i].units == 0)
+            continue;
+        window_give_back(&w->window, t->charge[i].bucket, t->charge[i].units);
+        t->charge[i].bucket =
+            window_spend(&w->window, now_ms, t->charge[i].units);
+    }
+    words_write_end(&slot->seq);
+    quota_unlock(q, slot);
+    t->at_ms = now_ms;
+}
+
 static uint32_t
 at_most(uint32_t n, uint32_t max)
 {
