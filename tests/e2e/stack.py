@@ -80,15 +80,15 @@ accounts:
 
 RULES = """\
 rules:
-  - name: no executables
-    match: {header: {X-Refuse: "*"}}
-    reject: "550 5.7.1 No such mail here"
   - name: blocked sender
     match: {sender: blocked@example.com}
     reject: "550 5.7.1 This sender may not send"
   - name: greylisted sender
     match: {sender: later@example.com}
     defer: "451 4.7.1 Come back later"
+  - name: refused header
+    match: {header: {X-Refuse: "*"}}
+    reject: "550 5.7.1 No such mail here"
   - name: blocked recipient
     match: {recipient: nobody@refused.test}
     reject: "550 5.7.1 Nobody may write there"

