@@ -40,8 +40,7 @@ glob_matches(struct slice pattern, struct slice value)
             v++;
             p++;
         } else if (star) {
-            star_v += character_length(value, star_v);
-            v = star_v;
+            v = ++star_v;
             p = star_p;
         } else {
             return false;

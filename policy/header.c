@@ -350,7 +350,7 @@ header_decode(struct slice raw, char *ret, size_t ret_size, bool *ret_cut)
 {
     struct decoder d = {.to = ret, .size = ret_size};
     struct slice s = slice_trim(raw);
-    struct word w, last = {.len = 0};
+    struct word w;
 
     while (s.len > 0 && !d.cut) {
         if (!word_parse(s, &w)) {
@@ -361,13 +361,10 @@ header_decode(struct slice raw, char *ret, size_t ret_size, bool *ret_cut)
         do { /* neighbours: RFC 2047 6.2 */
             size_t gap;
 
-            if (last.len > 0 && last.charset != w.charset)
-                flush(&d);
             if (w.encoding == 'q')
                 put_q(&d, &w);
             else
                 put_b(&d, &w);
-            last = w;
             s = slice_from(s, w.len);
             gap = count_space(s);
             if (!word_parse(slice_from(s, gap), &w))
@@ -375,7 +372,6 @@ header_decode(struct slice raw, char *ret, size_t ret_size, bool *ret_cut)
             s = slice_from(s, gap);
         } while (true);
         flush(&d);
-        last.len = 0;
     }
     flush(&d);
     *ret_cut = d.cut;

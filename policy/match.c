@@ -21,6 +21,7 @@ address_init(struct match_address *a, struct slice raw)
 
     a->raw = raw;
     a->text = len > 0 ? (struct slice){a->room, len} : raw;
+    a->differs = !slice_eq_nocase(a->raw, a->text);
     at = a->text.len > 0 ? memrchr(a->text.at, '@', a->text.len) : NULL;
     a->domain = (struct slice){NULL, 0};
     if (at != NULL)
@@ -81,13 +82,23 @@ set_matches(const struct string_set *set, struct value v)
     return false;
 }
 
+/* slice_eq_nocase without strlen(): rules are many, and most differ early. */
+static bool
+equals_text(struct slice v, const char *text)
+{
+    for (size_t i = 0; i < v.len; i++)
+        if (text[i] == '\0' || slice_lower(text[i]) != slice_lower(v.at[i]))
+            return false;
+    return text[v.len] == '\0';
+}
+
 static bool
 plain_matches(struct match *m, const struct pattern *p, struct value v)
 {
     switch (p->kind) {
     case PATTERN_EXACT:
         return v.is_domain ? address_domain_matches(v.text, slice_of(p->text))
-                           : slice_eq_nocase(v.text, slice_of(p->text));
+                           : equals_text(v.text, p->text);
     case PATTERN_GLOB:
         return glob_matches(slice_of(p->text), v.text);
     case PATTERN_REGEX:
@@ -164,7 +175,7 @@ match_address(struct match *m, const struct condition *c,
         return TRUTH_YES;
     if (a->raw.len == 0)
         return truth_of(any_null_pattern(c));
-    return truth_of(!slice_eq_nocase(a->raw, a->text) &&
+    return truth_of(a->differs &&
                     any_pattern(m, c, (struct value){.text = a->raw}));
 }
 

@@ -23,6 +23,7 @@ struct match_address {
     struct slice text;   /* canonical (address_canonical); raw when it is no
                           * address with both parts */
     struct slice domain; /* without trailing dot; empty when there is none */
+    bool differs;        /* raw is another spelling, compared as well */
     char room[MATCH_ADDRESS_MAX];
 };
 

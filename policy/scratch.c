@@ -196,10 +196,11 @@ from_parse(struct scratch *s, struct slice raw, size_t *max, size_t *used,
 const struct scratch_from *
 scratch_from(struct scratch *s)
 {
-    size_t size = from_octets(s), used = 0, max = 0;
+    size_t size, used = 0, max = 0;
 
     if (s->from_done)
         return &s->from;
+    size = from_octets(s);
     s->from_text = malloc(size + 1);
     if (s->from_text == NULL)
         return NULL;

@@ -1,0 +1,111 @@
+/* tests/unit/policy/test_decide_memory.c - policy/decide.c and scratch.c when
+ * memory runs out: each allocation is refused in turn, and the answer is
+ * DECIDE_ENOMEM or the right one, never another.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/policy/decide_case.h"
+
+/* The linker puts these in the place of our own calls (--wrap). */
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+
+static unsigned long left = ~0ul; /* allocations that still succeed */
+
+static bool
+refused(void)
+{
+    if (left == 0)
+        return true;
+    left--;
+    return false;
+}
+
+void *
+__wrap_malloc(size_t size)
+{
+    return refused() ? NULL : __real_malloc(size);
+}
+
+void *
+__wrap_calloc(size_t n, size_t size)
+{
+    return refused() ? NULL : __real_calloc(n, size);
+}
+
+void *
+__wrap_realloc(void *old, size_t size)
+{
+    return refused() ? NULL : __real_realloc(old, size);
+}
+
+static void
+every_allocation_may_fail(void **state)
+{
+    struct policy *p = case_compile(
+        ACCOUNTS "rules:\n"
+                 "  - {match: {header: {Subject: x}}, route: mta}\n"
+                 "  - {match: {from: no@where}, route: mta}\n"
+                 "  - {match: {header: {X: '/y/'}}, reject: '550 5.7.1 no'}\n"
+                 "  - {name: hit, route: {account: news}}\n");
+    struct mail m = {.sender = "a@b",
+                     .recipient = "r@s",
+                     .headers = "From: a@b, c@d, e@f, g@h, i@j, k@l\n"
+                                "Subject: =?utf-8?q?z?=\nX: z\n"};
+    struct facts_pair h[CASE_HEADERS_MAX];
+    struct facts f = case_facts(&m, FACTS_EOM, h);
+    enum decide_result r = DECIDE_ENOMEM;
+    unsigned long n;
+
+    (void)state;
+    for (n = 0; r == DECIDE_ENOMEM; n++) {
+        assert_true(n < 100);
+        scratch_reset(case_scratch);
+        left = n;
+        r = decide(p, &f, slice_of(m.recipient), case_scratch, &case_decision,
+                   NULL);
+        left = ~0ul;
+    }
+    print_message("  %lu failed first\n", n - 1);
+    assert_true(n > 4); /* or nothing was tested */
+    assert_int_equal(r, DECIDE_OK);
+    assert_int_equal(case_decision.action, ACTION_ACCOUNT);
+    assert_string_equal(case_decision.rule, "hit");
+
+    /* A scratch that ran out once serves the next message. */
+    scratch_reset(case_scratch);
+    left = 1;
+    assert_int_equal(decide(p, &f, slice_of(m.recipient), case_scratch,
+                            &case_decision, NULL),
+                     DECIDE_ENOMEM);
+    left = ~0ul;
+    assert_int_equal(decide(p, &f, slice_of(m.recipient), case_scratch,
+                            &case_decision, NULL),
+                     DECIDE_OK);
+    assert_string_equal(case_decision.rule, "hit");
+    scratch_reset(case_scratch);
+    policy_free(p);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_allocation_may_fail),
+    };
+
+    return cmocka_run_group_tests_name("policy/decide, out of memory", tests,
+                                       case_setup, case_teardown);
+}
