@@ -145,8 +145,7 @@ entry_is_due(const struct pool_sessions *p, const struct session *s)
 
     return now - s->opened_ms >= e->age_ms ||
            smtp_transactions(s->smtp) >= e->messages ||
-           (s->token_expires_s != 0 &&
-            wall_s + POOL_TOKEN_MARGIN_S >= s->token_expires_s);
+           (s->retire_at_s != 0 && wall_s >= s->retire_at_s);
 }
 
 static bool

@@ -13,8 +13,8 @@
 
 enum {
     TOKEN_POLL_MS = 1000,
-    TOKEN_LEFT_MIN_S = 15, /* less is not worth a log-in */
-    PASSWORD_MAX = 1000,   /* octets of the file */
+    TOKEN_LEFT_MIN_S = 2, /* less would end during the log-in */
+    PASSWORD_MAX = 1000,  /* octets of the file */
 };
 
 void
@@ -116,18 +116,31 @@ lasting_failure(enum token_state s)
     }
 }
 
-/* A token other than the one refused, that is still good for a while. */
+/* A token other than the one refused, that is still good.  Renewing in time
+ * is the token daemon's business. */
 static bool
 token_usable(struct pool_sessions *p, uint64_t id, uint64_t refused,
-             struct token *ret, int64_t *ret_left_s)
+             struct token *ret)
 {
     int64_t now_s = clock_wall_ms(p->o.clock) / 1000;
 
-    if (token_read(p->o.status, id, ret) != STATE_OK ||
-        ret->serial == refused || ret->len == 0 || ret->len > TOKEN_TEXT_MAX)
-        return false;
-    *ret_left_s = ret->expires_at_s - now_s;
-    return *ret_left_s >= TOKEN_LEFT_MIN_S;
+    return token_read(p->o.status, id, ret) == STATE_OK &&
+           ret->serial != refused && ret->len > 0 &&
+           ret->len <= TOKEN_TEXT_MAX &&
+           ret->expires_at_s - now_s >= TOKEN_LEFT_MIN_S;
+}
+
+/* When a session that logs in now with this token is retired: a margin before
+ * the token's end, shorter for a token of a short life. */
+static int64_t
+retire_at_s(const struct pool_sessions *p, const struct token *t)
+{
+    int64_t left_s = t->expires_at_s - clock_wall_ms(p->o.clock) / 1000;
+    int64_t margin_s = left_s / 10;
+
+    if (margin_s > POOL_TOKEN_MARGIN_S)
+        margin_s = POOL_TOKEN_MARGIN_S;
+    return t->expires_at_s - margin_s;
 }
 
 /* Waits for one until the deadline.  The caller wipes *ret in any case. */
@@ -139,15 +152,11 @@ token_wait(struct pool_sessions *p, uint64_t id, uint64_t refused,
 
     for (;;) {
         struct token_status s = {.state = TOKEN_NONE};
-        int64_t left_s = 0;
         uint64_t now = pool_now_ms(p), wait;
         const char *lasting;
 
-        if (token_usable(p, id, refused, ret, &left_s)) {
-            if (left_s < POOL_TOKEN_MARGIN_S && !asked)
-                quota_want_token(p->o.quota, id, ret->serial);
+        if (token_usable(p, id, refused, ret))
             return true;
-        }
         if (status_peek(p->o.status, id, &s) != STATE_OK)
             s = (struct token_status){.state = TOKEN_NONE};
         s.error[sizeof s.error - 1] = '\0';
@@ -240,7 +249,7 @@ by_token(struct login *l, struct lease *ret)
         l->target.secret = (struct slice){token.text, token.len};
         s = open_now(l, ret);
         if (s != NULL) {
-            s->token_expires_s = token.expires_at_s;
+            s->retire_at_s = retire_at_s(l->p, &token);
             break;
         }
         if (ret->verdict.effect != EFFECT_TOKEN)

@@ -13,8 +13,8 @@
 
 enum { POOL_BUCKETS = 4096 };
 
-/* Retired this long before the token's expiry: Gmail ends a session with its
- * token, and a message must not be in the middle of it. */
+/* Retired at most this long before the token's expiry: Gmail ends a session
+ * with its token, and a message must not be in the middle of it. */
 enum { POOL_TOKEN_MARGIN_S = 120 };
 
 struct pool_tls { /* one trust store */

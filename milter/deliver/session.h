@@ -27,7 +27,7 @@ struct session {
     char *target;       /* all that makes it safe to share; owned */
     uint64_t opened_ms; /* the pool's clock */
     uint64_t idle_since_ms;
-    int64_t token_expires_s; /* Unix time; 0 = no token */
+    int64_t retire_at_s; /* Unix time, before its token ends; 0 = no token */
 };
 
 /* Whom to talk to, as whom; borrowed during session_open. */

@@ -949,7 +949,7 @@ test_token_expired(void **state)
 
     (void)state;
     s->liar.login = GOOD_TOKEN;
-    publish_token(s, "old", 4, 5);
+    publish_token(s, "old", 4, 1);
     bringer_start(&b, s, "good", 4);
     assert_int_equal(send_one(s), OUTCOME_SENT);
     assert_int_equal(atomic_load(&b.refused), 4);
