@@ -132,7 +132,8 @@ struct lines {
     struct line_of_file *line; /* in c->scratch */
 };
 
-/* Reads the file that the node names. */
+/* Reads the file that the node names.  A bad line is an error in the diag and
+ * left out, so that the others are checked, too. */
 bool compile_read_lines(struct compile *c, const char *key,
                         const struct node *name, struct lines *ret);
 

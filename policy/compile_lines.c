@@ -43,7 +43,7 @@ line_error(struct slice s, size_t *ret_before)
 }
 
 /* One line; *ret_used when it holds an entry. */
-static bool
+static void
 add_line(struct compile *c, struct slice s, struct loc at,
          struct line_of_file *ret, bool *ret_used)
 {
@@ -56,15 +56,15 @@ add_line(struct compile *c, struct slice s, struct loc at,
     error = line_error(s, &before);
     if (error != NULL) {
         at.col += (unsigned)before;
-        return diag_error(c->diag, at, "%s", error);
+        diag_error(c->diag, at, "%s", error);
+        return;
     }
     entry = without_comment(s);
     if (entry.len == 0)
-        return true;
+        return;
     at.col += (unsigned)(entry.at - s.at);
     *ret = (struct line_of_file){entry, at};
     *ret_used = true;
-    return true;
 }
 
 static size_t
@@ -84,7 +84,6 @@ split(struct compile *c, struct slice text, const char *path, struct lines *ret)
 {
     struct lines lines = {.n = 0};
     unsigned number = 1;
-    bool ok = true;
 
     lines.line = arena_alloc(c->scratch, count_lines(text), sizeof *lines.line);
     if (lines.line == NULL)
@@ -96,14 +95,13 @@ split(struct compile *c, struct slice text, const char *path, struct lines *ret)
 
         if (end != NULL)
             s.len = (size_t)(end - text.at);
-        ok &= add_line(c, s, (struct loc){path, number, 1},
-                       &lines.line[lines.n], &used);
+        add_line(c, s, (struct loc){path, number, 1}, &lines.line[lines.n],
+                 &used);
         lines.n += used;
         text = slice_from(text, s.len + 1);
     }
-    if (ok)
-        *ret = lines;
-    return ok;
+    *ret = lines;
+    return true;
 }
 
 bool

@@ -100,6 +100,7 @@ static bool
 read_sizes(struct compile *c, const struct node *n, struct condition *ret)
 {
     struct items items = compile_items(n);
+    bool ok = true;
 
     if (items.n == 0)
         return diag_error(c->diag, n->at, "size: an empty list");
@@ -114,13 +115,13 @@ read_sizes(struct compile *c, const struct node *n, struct condition *ret)
             r = scalar_size(take_operator(item->text, &ret->size[i].op),
                             &ret->size[i].octets);
         if (r != SCALAR_OK)
-            return diag_error(c->diag, item->at,
-                              "size: want <, <=, > or >= and a size such as "
-                              "25MB, found %s",
-                              node_show(item).text);
+            ok = diag_error(c->diag, item->at,
+                            "size: want <, <=, > or >= and a size such as "
+                            "25MB, found %s",
+                            node_show(item).text);
     }
     ret->n_sizes = items.n;
-    return true;
+    return ok;
 }
 
 static bool

@@ -77,7 +77,8 @@ static const struct {
     bool networks;         /* or perhaps a network */
     bool addresses;        /* or an address */
 } uses[] = {
-    [USE_ADDRESS] = {"the null sender is \"<>\"", .addresses = true},
+    [USE_ADDRESS] = {"want an address (the null sender is \"<>\")",
+                     .addresses = true},
     [USE_DOMAIN] = {"want a domain", .domains = true},
     [USE_CLIENT] = {"want an address, a network or a host name",
                     .domains = true, .networks = true},
@@ -148,9 +149,8 @@ check_address(struct compile *c, const char *key, const struct node *n)
 
 static bool
 check_plain(struct compile *c, const char *key, enum pattern_use use,
-            const struct node *n)
+            const struct node *n, struct slice s)
 {
-    struct slice s = n->text;
     const char *error;
 
     if (uses[use].domains) {
@@ -183,13 +183,13 @@ compile_plain(struct compile *c, const char *key, enum pattern_use use,
             return false;
     }
     if (!done) {
-        if (!check_plain(c, key, use, n))
+        if (uses[use].domains && s.len > 1 && s.at[s.len - 1] == '.')
+            s.len--;
+        if (!check_plain(c, key, use, n, s))
             return false;
         ret->kind = has_glob(s)         ? PATTERN_GLOB
                     : uses[use].domains ? PATTERN_DOMAIN
                                         : PATTERN_EXACT;
-        if (uses[use].domains && s.len > 1 && s.at[s.len - 1] == '.')
-            s.len--;
     }
     ret->text = compile_lower(c, s);
     return ret->text != NULL;
@@ -204,7 +204,7 @@ use_list(struct compile *c, const struct node *name, struct pattern *ret)
         compile_find(c, c->lists, c->lists_lost, "a list", name);
 
     if (list == NULL)
-        return c->lists_lost; /* its error was reported there */
+        return false;
     list->used = true;
     ret->kind = PATTERN_LIST;
     ret->list = list;

@@ -111,7 +111,7 @@ scalar_percent(struct slice s, uint64_t *ret)
 static const char *
 show(uint64_t n, const struct unit *unit, char ret[SCALAR_TEXT])
 {
-    while (n == 0 ? unit[1].name != NULL : n % unit->factor != 0)
+    while (n % unit->factor != 0)
         unit++;
     snprintf(ret, SCALAR_TEXT, "%" PRIu64 "%s", n / unit->factor, unit->name);
     return ret;
@@ -120,11 +120,11 @@ show(uint64_t n, const struct unit *unit, char ret[SCALAR_TEXT])
 const char *
 scalar_show_duration(uint64_t ms, char ret[SCALAR_TEXT])
 {
-    return show(ms, durations, ret);
+    return ms != 0 ? show(ms, durations, ret) : "0s";
 }
 
 const char *
 scalar_show_size(uint64_t octets, char ret[SCALAR_TEXT])
 {
-    return show(octets, sizes, ret);
+    return octets != 0 ? show(octets, sizes, ret) : "0B";
 }

@@ -30,7 +30,8 @@ enum scalar_result scalar_size(struct slice s, uint64_t *ret_octets);
 /* "80%"; the sign may be left out. */
 enum scalar_result scalar_percent(struct slice s, uint64_t *ret);
 
-/* The other way, in the largest unit that leaves a whole number. */
+/* The other way, in the largest unit that leaves a whole number.  Return ret
+ * or a literal. */
 enum { SCALAR_TEXT = 32 /* octets, NUL included */ };
 const char *scalar_show_duration(uint64_t ms, char ret[SCALAR_TEXT]);
 const char *scalar_show_size(uint64_t octets, char ret[SCALAR_TEXT]);

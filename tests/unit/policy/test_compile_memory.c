@@ -1,0 +1,129 @@
+/* tests/unit/policy/test_compile_memory.c - memory that runs out at every
+ * place in turn.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Linked with --wrap=calloc, the only allocator of policy/arena.c.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "compile_case.h"
+#include "policy/arena.h"
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+
+static bool armed;
+static unsigned left; /* calls that still work */
+
+void *
+__wrap_calloc(size_t n, size_t size)
+{
+    if (armed && left-- == 0) {
+        left = 0;
+        return NULL;
+    }
+    return __real_calloc(n, size);
+}
+
+static const char yaml[] =
+    ACCOUNT "lists: {l: [a@b, '*@c', /x/]}\n"
+            "pools: {p: {accounts: a}}\n"
+            "rules:\n"
+            "  - {match: {sender: {list: l}, header: {X: /y/}},\n"
+            "     route: {pool: p}, otherwise: [{account: a}, wait]}\n"
+            "  - {match: {client: 10.0.0.0/8}, reject: 550 5.7.1 x}\n";
+
+static struct policy *
+compile_with(const char *text, unsigned n, struct diag *d)
+{
+    struct policy *p;
+
+    armed = true;
+    left = n;
+    p = policy_compile(text, strlen(text), "/c/f", &compile_case_files, d);
+    armed = false;
+    return p;
+}
+
+/* Says so, and nothing else; nothing leaks (the sanitizer looks). */
+static unsigned
+fail_everywhere(const char *text)
+{
+    static struct diag d;
+    struct policy *p = NULL;
+    unsigned n = 0;
+
+    for (; n < 100000; n++) {
+        p = compile_with(text, n, &d);
+        if (p != NULL)
+            break;
+        assert_int_equal(d.n_errors, 1);
+        assert_string_equal(d.item[0].text, "out of memory");
+        assert_string_equal(d.item[0].at.file, "/c/f");
+        assert_int_equal(d.item[0].at.line, 0);
+    }
+    assert_non_null(p);
+    policy_free(p);
+    return n;
+}
+
+static void
+small(void **state)
+{
+    (void)state;
+    assert_in_range(fail_everywhere(yaml), 6, 1000);
+}
+
+/* Large enough that blocks of memory end inside every step. */
+static void
+large(void **state)
+{
+    static char text[200 * 1024];
+    size_t n = (size_t)snprintf(text, sizeof text, "%s", yaml);
+
+    (void)state;
+    for (unsigned i = 0; i < 600; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n,
+                              "  - {match: {recipient: [r%u@x, 's*@%u', "
+                              "/t%u/], size: '> %uKB'}, route: {account: a},"
+                              " share: %u%%, name: n%u}\n",
+                              i, i, i, i, i % 100 + 1, i);
+    assert_in_range(fail_everywhere(text), 10, 1000);
+}
+
+static void
+arena_refuses_overflow(void **state)
+{
+    struct arena *a = arena_new();
+
+    (void)state;
+    assert_null(arena_alloc(a, SIZE_MAX, 2));
+    assert_null(arena_alloc(a, SIZE_MAX / 2, 2));
+    assert_null(arena_alloc(a, SIZE_MAX - 4, 1));
+    assert_null(arena_copy(a, (struct slice){"", SIZE_MAX}));
+    assert_non_null(arena_alloc(a, 0, 8));
+    arena_free(a);
+    arena_free(NULL);
+    policy_free(NULL);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(small),
+        cmocka_unit_test(large),
+        cmocka_unit_test(arena_refuses_overflow),
+    };
+
+    return cmocka_run_group_tests_name("policy/compile_memory", tests, NULL,
+                                       NULL);
+}
