@@ -168,6 +168,7 @@ struct slice
 smtp_output(struct smtp *m)
 {
     m->unseen = false;
+    m->t.seen = m->t.sent;
     if (m->t.content_whole)
         m->t.content_sent = true;
     return buf_slice(&m->out);
@@ -208,10 +209,18 @@ smtp_lost(struct smtp *m, bool orderly, const char *why)
     smtp_die(m);
 }
 
+/* An answer to what was never said?  Behind commands that wait for their
+ * replies there may be others that are not on the wire yet. */
+static bool
+out_of_turn(const struct smtp *m)
+{
+    return m->unseen && (in_login(m) || m->t.answered >= m->t.seen);
+}
+
 static void
 take_reply(struct smtp *m, const struct reply *r, struct slice raw)
 {
-    if (m->unseen) { /* an answer to what was never said */
+    if (out_of_turn(m)) {
         smtp_lost(m, false, "the server spoke out of turn");
         return;
     }

@@ -49,6 +49,7 @@ struct smtp_transaction {
     size_t n_accepted, n_answered; /* RCPT replies */
     size_t n_judged;
     size_t sent, answered; /* places: the next one */
+    size_t seen;           /* `sent` when the caller last looked */
     size_t start;          /* the first place */
     bool utf8;
     bool chunked; /* BDAT, not DATA */
