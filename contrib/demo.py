@@ -90,8 +90,8 @@ class Demo:
         try:
             self.stack.send(sender, recipient, headers=headers)
         except smtplib.SMTPRecipientsRefused as error:
-            return "at RCPT: %d %s" % error.recipients[recipient][:1] + \
-                error.recipients[recipient][1].decode()
+            code, text = error.recipients[recipient]
+            return "at RCPT: %d %s" % (code, text.decode())
         except smtplib.SMTPDataError as error:
             return "at the end: %d %s" % (error.smtp_code,
                                           error.smtp_error.decode())
