@@ -24,8 +24,8 @@ def scenario_sim():
 class Table:
     """Rows of what was seen, in columns a person can read."""
 
-    COLUMNS = (("message to", 26), ("rule", 17), ("route", 9),
-               ("account", 18), ("Gmail's reply", 38), ("room left", 20))
+    COLUMNS = (("message to", 17), ("rule", 17), ("route", 8),
+               ("account", 18), ("Gmail's reply", 42), ("room left", 12))
 
     def head(self, title):
         print("\n\033[1m%s\033[0m" % title if sys.stdout.isatty()
@@ -63,8 +63,7 @@ class Demo:
                  if a["account"].split("/")[0] == account]
         for window in found[0]["windows"] if found else ():
             if window["dimension"] == "messages":
-                return "%d of %d messages" % (window["room"],
-                                              window["limit"])
+                return "%d of %d" % (window["room"], window["limit"])
         return ""
 
     def show(self, recipient, timeout_s=30):
@@ -86,16 +85,16 @@ class Demo:
                        self.room(account))
 
     def refused(self, sender, recipient, headers=()):
-        """Sends what is refused; the client's own view of it."""
+        """Sends what is refused; who saw it, and the reply."""
         try:
             self.stack.send(sender, recipient, headers=headers)
         except smtplib.SMTPRecipientsRefused as error:
             code, text = error.recipients[recipient]
-            return "at RCPT: %d %s" % (code, text.decode())
+            return "client at RCPT", "%d %s" % (code, text.decode())
         except smtplib.SMTPDataError as error:
-            return "at the end: %d %s" % (error.smtp_code,
-                                          error.smtp_error.decode())
-        return "accepted"
+            return "client at the end", "%d %s" % (
+                error.smtp_code, error.smtp_error.decode())
+        return "nobody", "accepted"
 
     # --- the scenario
 
@@ -136,10 +135,10 @@ class Demo:
                 ("later@example.com", "ida@far.test", ()),
                 ("sales@example.com", "jens@far.test",
                  [("X-Refuse", "yes")])):
-            seen = self.refused(sender, recipient, headers)
+            who, reply = self.refused(sender, recipient, headers)
             told = self.decision(recipient)
             self.table.row(recipient, told.get("rule", ""), told["action"],
-                           "-", "client saw it " + seen.split(":")[0], "")
+                           who, "ours: " + reply, "")
 
     def limit(self):
         self.table.head("5. An account at its limit: %d messages in %d s "
