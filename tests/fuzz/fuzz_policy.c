@@ -1,0 +1,94 @@
+/* tests/fuzz/fuzz_policy.c - any text as a configuration.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A policy or an error, never both and never neither; every place lies in a
+ * file; what was compiled once compiles again, to the same plans.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "policy/policy.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void
+check(bool good)
+{
+    if (!good)
+        abort();
+}
+
+/* What a list or map file holds, whatever its name. */
+static bool
+read_file(void *cookie, const char *path, const char **ret_text,
+          size_t *ret_len, char *err, size_t err_size)
+{
+    static const char text[] = "# a file\nann@x bob\n*@glob c\n/re/ d\n";
+
+    (void)cookie;
+    if (path[strlen(path) - 1] == '0') {
+        snprintf(err, err_size, "no such file");
+        return false;
+    }
+    *ret_text = text;
+    *ret_len = sizeof text - 1;
+    return true;
+}
+
+static const struct policy_files files = {.read_file = read_file};
+
+static void
+check_diag(const struct diag *d)
+{
+    check(d->n <= DIAG_MAX);
+    for (unsigned i = 0; i < d->n; i++) {
+        check(d->item[i].at.file != NULL);
+        check(d->item[i].text[0] != '\0');
+        check(strlen(d->item[i].text) < DIAG_TEXT);
+        check(strchr(d->item[i].text, '\n') == NULL);
+    }
+}
+
+static void
+check_lookups(const struct policy *p)
+{
+    for (size_t i = 0; i < p->n_accounts; i++) {
+        const struct account *a = &p->accounts[i];
+        char identity[IDENTITY_MAX + 1];
+        struct mailbox m;
+
+        check(policy_account(p, a->name) == a);
+        check(a->smarthost != NULL && a->quota.n > 0);
+        mailbox_identity(a->address, a->smarthost->name, identity);
+        check(policy_mailbox(p, identity, &m) == !a->is_template);
+        if (!a->is_template)
+            check(m.account == a);
+    }
+    for (size_t i = 0; i < p->n_plans; i++)
+        check(policy_plan(p, p->plans[i]->hash) == p->plans[i]);
+    check(policy_plan(p, p->default_plan->hash) == p->default_plan);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct diag d;
+    struct policy *p =
+        policy_compile((const char *)data, size, "/c/f", &files, &d);
+    struct policy *again;
+
+    check((p == NULL) == (d.n_errors > 0));
+    check_diag(&d);
+    if (p == NULL)
+        return 0;
+    check_lookups(p);
+    again = policy_compile((const char *)data, size, "/c/f", &files, &d);
+    check(again != NULL && again->n_plans == p->n_plans);
+    for (size_t i = 0; i < p->n_plans; i++)
+        check(p->plans[i]->hash == again->plans[i]->hash);
+    policy_free(again);
+    policy_free(p);
+    return 0;
+}
