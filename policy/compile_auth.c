@@ -83,7 +83,7 @@ check_template(struct compile *c, const struct node *n, const struct account *a)
 bool
 compile_read_auth(struct compile *c, const struct node *n, struct account *a)
 {
-    struct ways w = {NULL};
+    struct ways w = {.oauth2 = NULL};
     bool ok = true;
 
     if (n->kind == NODE_SCALAR && slice_eq(n->text, SLICE_LIT("none"))) {

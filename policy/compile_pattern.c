@@ -82,8 +82,8 @@ static const struct {
     [USE_DOMAIN] = {"want a domain", .domains = true},
     [USE_CLIENT] = {"want an address, a network or a host name",
                     .domains = true, .networks = true},
-    [USE_LOGIN] = {NULL},
-    [USE_HEADER] = {NULL},
+    [USE_LOGIN] = {.null_help = NULL},
+    [USE_HEADER] = {.null_help = NULL},
     [USE_LIST] = {"an empty entry", .networks = true},
 };
 

@@ -162,6 +162,7 @@ read_action(struct compile *c, const struct draft *d, struct rule *r,
             struct plan *plan)
 {
     struct step *s = &plan->step[0];
+    bool ok;
 
     if (d->route != NULL) {
         if (!compile_step(c, "route", false, d->route, s))
@@ -170,8 +171,8 @@ read_action(struct compile *c, const struct draft *d, struct rule *r,
         r->action = is_account(s) ? ACTION_ACCOUNT : ACTION_MTA;
         if (r->action == ACTION_MTA)
             return check_no_extras(c, d);
-        return read_share_from(c, d, plan) &
-               read_otherwise(c, d->otherwise, plan);
+        ok = read_share_from(c, d, plan);
+        return read_otherwise(c, d->otherwise, plan) && ok;
     }
     r->action = d->reject != NULL ? ACTION_REJECT : ACTION_DEFER;
     s->kind = d->reject != NULL ? STEP_REJECT : STEP_DEFER;
