@@ -188,7 +188,8 @@ map_sender(const struct account *a, const struct sender *s)
     return found;
 }
 
-/* RFC 5321 4.1.2, Dot-string: no mailbox at Google has more. */
+/* RFC 5321 4.1.2, Dot-string: no mailbox at Google has more.  Nor '*', which
+ * would be taken for the template itself. */
 static bool
 is_dot_string(struct slice s)
 {
@@ -197,7 +198,7 @@ is_dot_string(struct slice s)
 
         if (c == '.'
                 ? i == 0 || i + 1 == s.len || s.at[i - 1] == '.'
-                : c <= ' ' || c >= 0x7F || strchr("()<>@,;:\\\"[]", c) != NULL)
+                : c <= ' ' || c >= 0x7F || strchr("()<>@,;:\\\"[]*", c) != NULL)
             return false;
     }
     return s.len > 0;
