@@ -411,9 +411,11 @@ tree_read(struct arena *a, const char *text, size_t len, const char *file,
     bool complete;
 
     *ret = NULL;
-    b.text = (struct slice){len > 0 ? text : "", len};
-    if (len >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0)
+    b.text = (struct slice){text, len};
+    if (slice_starts(b.text, "\xEF\xBB\xBF")) /* a byte order mark */
         b.text = slice_from(b.text, 3);
+    if (b.text.len == 0)
+        b.text.at = ""; /* libyaml asserts a text, also an empty one */
     if (!check_bytes(&b))
         return TREE_EINVAL;
     b.anchors = table_new(a);

@@ -14,6 +14,7 @@
 static const struct compile_row yaml_rows[] = {
     {"empty", 0, "", "1:1: the file is empty\n"},
     {"comments only", 0, "# x\n", "1:1: the file is empty\n"},
+    {"only a byte order mark", 0, "\xEF\xBB\xBF", "1:1: the file is empty\n"},
     {"a list", 0, "- a\n",
      "1:1: want keys and their values (gmroute: 1 and so on), found a "
      "list\n"},
