@@ -138,7 +138,7 @@ connection_serve(struct connection *c)
         enum stream_result result;
         size_t n = 0;
 
-        if (atomic_load(c->stopping) && s.relay == NULL) {
+        if (atomic_load(&c->env->stopping) && s.relay == NULL) {
             buf_add_text(&s.lmtp.out, "421 4.3.2 Shutting down\r\n");
             break;
         }

@@ -17,10 +17,9 @@ struct connection {
     struct relay_env *env;
     struct stream *stream;
     atomic_bool busy; /* inside a transaction */
-    const atomic_bool *stopping;
 };
 
-/* Serves until the peer is done, fails, or `stopping` is set between two
+/* Serves until the peer is done, fails, or env->stopping is set between two
  * transactions. */
 void connection_serve(struct connection *c);
 

@@ -30,7 +30,6 @@ struct listener {
     pthread_cond_t ended;
     struct connection *connections;
     unsigned n;
-    atomic_bool stopping;
 };
 
 struct thread_start {
@@ -258,7 +257,6 @@ listener_accept(struct listener *l)
         return;
     }
     c->env = l->env;
-    c->stopping = &l->stopping;
     pthread_mutex_lock(&l->lock);
     c->next = l->connections;
     l->connections = c;
@@ -283,20 +281,26 @@ abort_some(struct listener *l, bool force)
 }
 
 void
+listener_stop(struct listener *l)
+{
+    close(l->fd);
+    l->fd = -1;
+    if (l->path[0] != 0)
+        unlink(l->path);
+    atomic_store(&l->env->stopping, true);
+    pthread_mutex_lock(&l->lock);
+    abort_some(l, false);
+    pthread_mutex_unlock(&l->lock);
+}
+
+void
 listener_close(struct listener *l, unsigned ms)
 {
     struct timespec until;
 
-    if (l == NULL)
-        return;
-    close(l->fd);
-    if (l->path[0] != 0)
-        unlink(l->path);
-    atomic_store(&l->stopping, true);
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += ms / 1000;
     pthread_mutex_lock(&l->lock);
-    abort_some(l, false);
     while (l->n > 0)
         if (pthread_cond_timedwait(&l->ended, &l->lock, &until) == ETIMEDOUT)
             break;

@@ -25,7 +25,11 @@ struct listener *listener_open(const char *listen, unsigned connections_max,
 int listener_fd(struct listener *l);
 void listener_accept(struct listener *l);
 
-/* Stops accepting, lets transactions under way finish within ms, hangs up. */
+/* Stops accepting, hangs up on idle connections, and lets waiting ones know
+ * (env->stopping). */
+void listener_stop(struct listener *l);
+
+/* After listener_stop: lets transactions under way finish within ms. */
 void listener_close(struct listener *l, unsigned ms);
 
 #endif

@@ -184,9 +184,12 @@ start(struct agent *a, const struct policy *p)
 static void
 stop(struct agent *a)
 {
-    listener_close(a->listener, DRAIN_MS);
-    if (a->env.pool != NULL)
-        pool_drain(a->env.pool, 5000);
+    if (a->listener != NULL) {
+        listener_stop(a->listener);
+        /* Who waits for a session is answered now; who has one finishes. */
+        pool_drain(a->env.pool, DRAIN_MS);
+        listener_close(a->listener, DRAIN_MS);
+    }
     pool_free(a->env.pool);
     attempts_free(a->env.attempts);
     status_reader_free(a->status);

@@ -9,6 +9,7 @@
 #ifndef DELIVER_RELAY_H
 #define DELIVER_RELAY_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,6 +33,8 @@ struct relay_env {
     struct attempts *attempts;
     const struct clock *clock;
     const char *hostname;
+    atomic_bool
+        stopping; /* set once: waiting ends, transactions are answered */
 };
 
 struct relay; /* one transaction */

@@ -138,20 +138,24 @@ try_account(struct relay *r, struct group *g, uint64_t deadline_ms,
 static bool
 wait_for_room(const struct relay *r, uint64_t at_ms, uint64_t deadline_ms)
 {
-    uint64_t now_ms = quota_now_ms(r->env->quota);
-    uint64_t boot_ms = clock_boot_ms(r->env->clock), wait_ms;
-    struct timespec t;
+    enum { SLICE_MS = 200 }; /* how soon the end of the process is noticed */
 
     if (at_ms == WINDOW_NEVER)
         return false;
-    wait_ms = at_ms > now_ms ? at_ms - now_ms : 0;
-    if (boot_ms + wait_ms > deadline_ms)
-        return false;
-    wait_ms++; /* several wait for the same instant: never before it */
-    t.tv_sec = (time_t)(wait_ms / 1000);
-    t.tv_nsec = (long)(wait_ms % 1000) * 1000000;
-    clock_nanosleep(CLOCK_BOOTTIME, 0, &t, NULL);
-    return true;
+    at_ms++; /* several wait for the same instant: never before it */
+    while (!atomic_load(&r->env->stopping)) {
+        uint64_t now_ms = quota_now_ms(r->env->quota), wait_ms;
+        struct timespec t = {0};
+
+        if (now_ms >= at_ms)
+            return true;
+        wait_ms = at_ms - now_ms;
+        if (clock_boot_ms(r->env->clock) + wait_ms > deadline_ms)
+            return false;
+        t.tv_nsec = (long)(wait_ms < SLICE_MS ? wait_ms : SLICE_MS) * 1000000;
+        clock_nanosleep(CLOCK_BOOTTIME, 0, &t, NULL);
+    }
+    return false;
 }
 
 bool
@@ -216,8 +220,9 @@ relay_apply_effect(struct relay *r, const struct mailbox *m,
     until_ms = now_ms + (v->effect == EFFECT_COOL ? v->cool_ms : disabled_ms);
     snprintf(reason, sizeof reason, "%s", v->meaning);
     if (reply->code != 0)
-        snprintf(reason, sizeof reason, "%s: %u %.80s", v->meaning, reply->code,
-                 reply->text);
+        snprintf(reason, sizeof reason, "%s: %u %u.%u.%u %.80s", v->meaning,
+                 reply->code, reply->enhanced.klass, reply->enhanced.subject,
+                 reply->enhanced.detail, reply->text);
     mailbox_identity(m->address, m->account->smarthost->name, identity);
     quota_set_state(r->env->quota, m->id, state, until_ms, reason);
     ledger_set_state(r->env->ledger, identity, m->id, state, until_ms, reason);

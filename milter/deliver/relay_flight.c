@@ -174,6 +174,36 @@ flight_load(struct flight *f, struct relay *r, struct group *g)
     return true;
 }
 
+/* Brings the recipients that a stale session left without an answer to the
+ * front of f; returns how many.  The others have their results. */
+static size_t
+unanswered_first(struct flight *f)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < f->n; i++) {
+        struct letter_result result = f->result[i];
+        struct rcpt *rcpt = f->rcpt[i];
+        const char *address = f->address[i];
+        int64_t row = f->row[i];
+
+        if (result.verdict.kind == OUTCOME_SENT)
+            return 0; /* it went: sending again could give it twice */
+        if (result.verdict.kind != OUTCOME_RECONNECT)
+            continue;
+        f->result[i] = f->result[n];
+        f->rcpt[i] = f->rcpt[n];
+        f->address[i] = f->address[n];
+        f->row[i] = f->row[n];
+        f->result[n] = result;
+        f->rcpt[n] = rcpt;
+        f->address[n] = address;
+        f->row[n] = row;
+        n++;
+    }
+    return n;
+}
+
 /* Sends; a session that turns out stale costs no attempt, once. */
 static void
 flight_send(struct flight *f, uint64_t deadline_ms)
@@ -190,14 +220,15 @@ flight_send(struct flight *f, uint64_t deadline_ms)
     struct lease lease;
 
     g->session_usable = session_send(g->session, &letter, f->result);
-    if (f->result[0].verdict.kind != OUTCOME_RECONNECT)
+    letter.n_rcpt = unanswered_first(f);
+    if (letter.n_rcpt == 0)
         return;
     g->session_usable = false;
     relay_drop_session(f->r, g);
     lease = pool_lease(f->r->env->pool, &g->mailbox, deadline_ms, true);
     g->session = lease.session;
     if (lease.session == NULL) {
-        for (size_t i = 0; i < f->n; i++)
+        for (size_t i = 0; i < letter.n_rcpt; i++)
             f->result[i] =
                 (struct letter_result){lease.verdict, lease.reply, lease.stage};
         return;
