@@ -13,6 +13,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <libmilter/mfapi.h>
 
@@ -316,6 +318,28 @@ set_nodelay_on_listener(void)
     }
 }
 
+/* libmilter takes any socket in its way away, also one that is in use. */
+static bool
+is_taken(const char *listen)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    const char *colon = strchr(listen, ':');
+    const char *path = listen[0] != '/' && colon != NULL ? colon + 1 : listen;
+    bool taken;
+    int fd;
+
+    if (strlen(path) >= sizeof addr.sun_path)
+        return false; /* libmilter says so */
+    strcpy(addr.sun_path, path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    taken = fd >= 0 &&
+            (connect(fd, (const struct sockaddr *)&addr, sizeof addr) == 0 ||
+             errno == EAGAIN);
+    if (fd >= 0)
+        close(fd);
+    return taken;
+}
+
 bool
 callbacks_open(struct session_env *env, struct conf_holder *conf,
                const char *listen, char *err, size_t err_size)
@@ -356,6 +380,11 @@ callbacks_open(struct session_env *env, struct conf_holder *conf,
         return false;
     }
     free(address); /* libmilter keeps a copy */
+    if (shared.is_unix && is_taken(listen)) {
+        snprintf(err, err_size,
+                 "milter.listen: another process listens on \"%s\"", listen);
+        return false;
+    }
     /* Owner and group of the directory say who may connect. */
     mask = umask(0117);
     errno = 0;
@@ -364,7 +393,7 @@ callbacks_open(struct session_env *env, struct conf_holder *conf,
     if (opened != MI_SUCCESS) {
         snprintf(err, err_size,
                  "milter.listen: cannot open \"%s\": %s; is the directory "
-                 "there and writable, and is no other gmroute-milter running?",
+                 "there and writable?",
                  listen, errno != 0 ? strerror(errno) : "libmilter says no");
         return false;
     }

@@ -63,15 +63,16 @@ static void
 reload(struct filter *f)
 {
     struct policy *p = daemon_load(f->file);
+    size_t n_rules = p != NULL ? p->n_rules : 0;
+    size_t n_accounts = p != NULL ? p->n_accounts : 0;
 
     process_notify("RELOADING=1");
-    if (p != NULL) {
-        log_info("configuration loaded again: %zu rules, %zu accounts",
-                 p->n_rules, p->n_accounts);
-        conf_publish(f->conf, p);
-    } else {
-        log_error("configuration not loaded, the old one stays in force");
-    }
+    if (p != NULL && conf_publish(f->conf, p))
+        log_info("configuration loaded again: %zu rules, %zu accounts", n_rules,
+                 n_accounts);
+    else
+        log_error("configuration not loaded%s, the old one stays in force",
+                  p != NULL ? ": out of memory" : "");
     process_notify("READY=1");
 }
 
@@ -160,14 +161,13 @@ start(struct filter *f, const struct policy *p)
 int
 main(int argc, char **argv)
 {
+    static struct filter f;
     struct daemon_options options;
-    struct filter f = {0};
     struct policy *p;
     int status;
 
     if (!daemon_options(argc, argv, "gmroute-milter", &options, &status))
         return status;
-    status = 1;
     f.file = options.file;
     if (!take_signals()) {
         log_error("cannot take signals: %s", strerror(errno));
@@ -179,15 +179,17 @@ main(int argc, char **argv)
         return 1;
     f.conf = conf_holder_new(p);
     if (f.conf == NULL) {
-        policy_free(p);
+        log_error("out of memory");
         return 1;
     }
+    /* libmilter's workers may still be inside a callback: nothing they use is
+     * freed, and no exit handler of a library runs beside them. */
     if (start(&f, p))
-        status = run(&f);
+        _exit(run(&f));
     quota_reader_free(f.env.admit.quota);
     status_reader_free(f.env.admit.status);
     hints_free(f.env.admit.hints);
     conf_holder_free(f.conf);
     explicit_bzero(&f.keys, sizeof f.keys);
-    return status;
+    return 1;
 }

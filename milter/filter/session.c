@@ -3,7 +3,6 @@
  */
 #include "milter/filter/session.h"
 
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,8 @@
 #include "milter/filter/session_private.h"
 #include "policy/address.h"
 
+#define CLAIM_MAX (1ull << 40) /* octets of SIZE= */
+
 struct session *
 session_new(struct session_env *env, struct conf *conf)
 {
@@ -22,14 +23,17 @@ session_new(struct session_env *env, struct conf *conf)
 
     if (s == NULL)
         return NULL;
-    s->env = env;
-    s->conf = conf_ref_again(conf);
     s->scratch = scratch_new();
     s->connection = arena_new();
     if (s->scratch == NULL || s->connection == NULL) {
-        session_free(s);
+        scratch_free(s->scratch);
+        arena_free(s->connection);
+        free(s);
         return NULL;
     }
+    s->env = env;
+    s->conf = conf_ref_again(conf);
+    session_reset(s);
     return s;
 }
 
@@ -42,6 +46,7 @@ session_free(struct session *s)
     scratch_free(s->scratch);
     arena_free(s->connection);
     conf_unref(s->conf);
+    free(s->helo);
     free(s);
 }
 
@@ -65,31 +70,50 @@ session_reset(struct session *s)
     free(s->headers.at);
     free(s->macros.at);
     s->headers = s->macros = (struct pairs){0};
+    s->sender = s->auth = (struct slice){NULL, 0};
     s->recipients = NULL;
     s->recipients_end = &s->recipients;
     s->n_recipients = 0;
-    s->size_octets = 0;
+    s->claimed_octets = s->size_octets = 0;
     s->queue_id = "";
-    s->failed = false;
+    s->tls = s->local = s->failed = s->headers_cut = false;
     scratch_reset(s->scratch);
 }
 
+/* "5.7.1 text": length of the code, when its class is the reply's. */
+static size_t
+enhanced_length(const char *text, char klass)
+{
+    unsigned subject, detail;
+    int len = 0;
+
+    if (text[0] != klass || text[1] != '.' ||
+        sscanf(text + 2, "%3u.%3u%n", &subject, &detail, &len) != 2)
+        return 0;
+    len += 2;
+    return text[len] == ' ' || text[len] == 0 ? (size_t)len : 0;
+}
+
 /* "550 5.7.1 text" in its three parts; the policy compiler has checked the
- * form of its own replies. */
+ * codes of its own replies. */
 enum answer
 session_answer(struct session *s, const char *reply)
 {
     struct session_reply *r = &s->reply;
-    const char *text = reply;
+    const char *text = reply + 3;
+    size_t len;
 
     memset(r, 0, sizeof *r);
     memcpy(r->code, reply, 3);
-    text += reply[3] == ' ' ? 4 : 3;
-    if (sscanf(text, "%11[245.0-9]", r->enhanced) == 1 &&
-        strchr(r->enhanced, '.') != NULL)
-        text += strlen(r->enhanced);
-    else
+    while (*text == ' ')
+        text++;
+    len = enhanced_length(text, reply[0]);
+    if (len > 0 && len < sizeof r->enhanced) {
+        memcpy(r->enhanced, text, len);
+        text += len;
+    } else {
         snprintf(r->enhanced, sizeof r->enhanced, "%c.7.1", reply[0]);
+    }
     while (*text == ' ')
         text++;
     snprintf(r->text, sizeof r->text, "%s", text);
@@ -99,34 +123,41 @@ session_answer(struct session *s, const char *reply)
 enum answer
 session_fail(struct session *s, const char *what)
 {
+    struct log_line l = log_line(LOG_LEVEL_ERROR);
+
+    if (!s->failed) { /* not again for each step that follows */
+        hints_count(s->env->admit.hints, HINTS_FAILED, 1);
+        log_kv(&l, "queue", s->queue_id);
+        log_kv_slice(&l, "from", s->sender);
+        log_kv(&l, "action", "defer");
+        log_kv(&l, "why", what);
+        log_end(&l);
+    }
     s->failed = true;
-    hints_count(s->env->admit.hints, HINTS_FAILED, 1);
-    log_error("message deferred: %s", what);
     return session_answer(s, "451 4.3.0 gmroute: temporary failure");
 }
 
-static void
-client_address(struct facts_client *c, const struct sockaddr *addr,
-               bool *ret_port_zero)
+/* Returns false when nobody came over the network: sendmail(1), whose mail
+ * Postfix shows as from port 0 of this host, other MTAs without an address.
+ * (A proxy that hides the port cannot hide behind that.) */
+static bool
+client_address(struct facts_client *c, const struct sockaddr *addr)
 {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    const struct sockaddr_in *in = (const void *)addr;
+    const struct sockaddr_in6 *in6 = (const void *)addr;
 
-    if (addr != NULL && addr->sa_family == AF_INET) {
-        const struct sockaddr_in *in = (const void *)addr;
-
+    c->known = addr != NULL &&
+               (addr->sa_family == AF_INET || addr->sa_family == AF_INET6);
+    if (!c->known)
+        return false;
+    if (addr->sa_family == AF_INET) {
         memcpy(c->address, mapped, sizeof mapped);
         memcpy(c->address + 12, &in->sin_addr, 4);
-        c->known = true;
-        *ret_port_zero = in->sin_port == 0;
-    } else if (addr != NULL && addr->sa_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const void *)addr;
-
-        memcpy(c->address, &in6->sin6_addr, 16);
-        c->known = true;
-        *ret_port_zero = in6->sin6_port == 0;
-    } else {
-        *ret_port_zero = true;
+        return in->sin_port != 0 || c->address[12] != 127;
     }
+    memcpy(c->address, &in6->sin6_addr, 16);
+    return in6->sin6_port != 0 || !IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
 }
 
 static bool
@@ -150,7 +181,7 @@ session_connect(struct session *s, const char *name,
 {
     const struct policy *p = session_policy(s);
 
-    client_address(&s->client, addr, &s->no_port);
+    s->no_client = !client_address(&s->client, addr);
     s->client.name =
         slice_of(arena_copy(s->connection, slice_of(name != NULL ? name : "")));
     s->reinjects = in_networks(&s->client, p->milter.reinject_from,
@@ -160,7 +191,8 @@ session_connect(struct session *s, const char *name,
 void
 session_helo(struct session *s, const char *helo)
 {
-    s->helo = slice_of(arena_copy(s->connection, slice_of(helo)));
+    free(s->helo); /* EHLO may come any number of times */
+    s->helo = strdup(helo);
 }
 
 /* Postfix gives paths with <> from SMTP and without from sendmail(1). */
@@ -205,13 +237,13 @@ session_mail(struct session *s, const char *path, char *const *args,
     if (s->sender.at == NULL || s->auth.at == NULL)
         return session_fail(s, "out of memory");
     s->tls = tls;
-    /* A client could leave out the brackets, but its connection would have a
-     * port; what sendmail(1) hands in has neither. */
-    s->local = bare && s->no_port;
-    s->claimed_octets = 0;
+    /* A client could leave out the brackets too, but it has an address. */
+    s->local = bare && s->no_client;
     for (; args != NULL && *args != NULL; args++)
         if (strncasecmp(*args, "SIZE=", 5) == 0)
             s->claimed_octets = strtoull(*args + 5, NULL, 10);
+    if (s->claimed_octets > CLAIM_MAX)
+        s->claimed_octets = 0; /* nobody's message */
     return ANSWER_CONTINUE;
 }
 
@@ -255,7 +287,7 @@ session_facts(const struct session *s, enum facts_stage stage, struct facts *f)
         .local = s->local,
         .tls = s->tls,
         .client = s->client,
-        .helo = s->helo,
+        .helo = slice_of(s->helo),
         .auth = s->auth,
         .sender = s->sender,
         .n_macros = s->macros.n,
@@ -361,8 +393,8 @@ session_header(struct session *s, const char *name, const char *value)
     if (s->failed || s->arena == NULL)
         return ANSWER_CONTINUE; /* answered at the end of the message */
     if (s->headers.n == HEADERS_MAX)
-        return ANSWER_CONTINUE;
-    if (!pairs_add(s, &s->headers, name, value))
+        s->headers_cut = true;
+    else if (!pairs_add(s, &s->headers, name, value))
         return session_fail(s, "out of memory");
     /* "Name: value" and a line end of two octets for each line of it. */
     s->size_octets += strlen(name) + 1 + strlen(value) + 2;
@@ -387,11 +419,12 @@ session_eom(struct session *s, const char *queue_id, const struct mta_ops *ops,
 {
     enum answer a;
 
-    if (s->failed || s->arena == NULL)
-        return session_fail(s, "an earlier step of the message failed");
-    s->size_octets += 2; /* the empty line behind the header */
     s->queue_id = queue_id != NULL ? queue_id : "";
-    a = message_finish(s, ops, mta);
+    s->size_octets += 2; /* the empty line behind the header */
+    if (s->failed || s->arena == NULL)
+        a = session_fail(s, "an earlier step of the message failed");
+    else
+        a = message_finish(s, ops, mta);
     session_reset(s);
     return a;
 }

@@ -62,7 +62,7 @@ enum answer session_header(struct session *s, const char *name,
                            const char *value);
 enum answer session_body(struct session *s, size_t octets);
 
-/* End of the message: decides, plans, applies, logs. */
+/* End of the message: decides, plans, applies, logs; then forgets it. */
 enum answer session_eom(struct session *s, const char *queue_id,
                         const struct mta_ops *ops, void *mta);
 

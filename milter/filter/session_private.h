@@ -33,8 +33,8 @@ struct session {
     /* The connection. */
     struct arena *connection;
     struct facts_client client;
-    struct slice helo;
-    bool no_port;   /* not a TCP connection */
+    char *helo;
+    bool no_client; /* nobody came over the network */
     bool reinjects; /* a content filter that may bring tags back */
 
     /* The message; all of it is gone after session_reset(). */
@@ -42,6 +42,7 @@ struct session {
     int64_t now_ms;
     struct slice sender, auth;
     bool tls, local, failed;
+    bool headers_cut; /* more than HEADERS_MAX */
     uint64_t claimed_octets, size_octets;
     struct pairs headers, macros;
     struct recipient *recipients, **recipients_end;

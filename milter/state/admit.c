@@ -70,36 +70,51 @@ ahead_of(const struct admit_env *env, const struct mailbox *m)
     return ahead;
 }
 
+static enum state_result
+forecast(const struct admit_env *env, const struct mailbox *m,
+         const struct cost *cost, unsigned share_percent, struct room *ret,
+         uint64_t *ret_now_ms)
+{
+    struct cost ahead = ahead_of(env, m), once = *cost;
+    enum state_result r = quota_forecast(env->quota, m, cost, &ahead,
+                                         share_percent, ret, ret_now_ms);
+
+    if (r != STATE_OK || ret->at_ms != WINDOW_NEVER ||
+        ret->limiting != DIM_PACE)
+        return r;
+    /* More transactions than the pace lets go at once go one by one. */
+    once.messages = 1;
+    return quota_forecast(env->quota, m, &once, &ahead, share_percent, ret,
+                          ret_now_ms);
+}
+
 static struct weighed
 weigh(const struct admit_env *env, const struct mailbox *m,
       const struct cost *cost, unsigned share_percent)
 {
     struct weighed w = {0};
-    struct cost ahead = ahead_of(env, m);
     struct room room = {0};
     uint64_t now_ms = 0;
     bool dead = token_is_dead(env, m, &w.why);
 
-    if (quota_forecast(env->quota, m, cost, &ahead, share_percent, &room,
-                       &now_ms) != STATE_OK) {
+    if (forecast(env, m, cost, share_percent, &room, &now_ms) != STATE_OK) {
         /* No agent since boot, or its memory cannot be read: nothing speaks
          * against the account, and the queue can wait. */
-        w.now = w.waits = !dead;
-        w.wait_ms = dead ? WINDOW_NEVER : 0;
-        return w;
+        room = (struct room){.ok = true, .limiting = -1};
+        now_ms = 0;
     }
     w.never = room.at_ms == WINDOW_NEVER && room.limiting >= 0;
     w.now = room.ok && !dead;
-    w.wait_ms = room.at_ms == WINDOW_NEVER ? WINDOW_NEVER
-                : room.at_ms > now_ms      ? room.at_ms - now_ms
-                                           : 0;
+    w.wait_ms = room.at_ms > now_ms ? room.at_ms - now_ms : 0;
+    if (dead || room.at_ms == WINDOW_NEVER)
+        w.wait_ms = WINDOW_NEVER;
     w.waits = !w.never && (w.wait_ms == WINDOW_NEVER ||
                            w.wait_ms <= m->account->max_wait_ms);
-    if (w.why == NULL && !room.ok)
-        w.why = room.state != ACCOUNT_OK ? account_state_name(room.state)
-                : room.limiting >= 0
+    if (w.never || (w.why == NULL && !room.ok))
+        w.why = room.limiting >= 0
                     ? dimension_name((enum dimension)room.limiting)
-                    : "full";
+                : room.state != ACCOUNT_OK ? account_state_name(room.state)
+                                           : "full";
     return w;
 }
 
@@ -201,8 +216,15 @@ admit(const struct admit_env *env, const struct decision *d,
             ret->action = ACTION_MTA;
             return;
         case STEP_DEFER:
+            if (n_accounts > 0 && n_never == n_accounts)
+                break; /* later is no better */
+            ret->action = ACTION_DEFER;
+            ret->reply = c->reply;
+            if (soonest != NULL)
+                ret->mailbox = *soonest;
+            return;
         case STEP_REJECT:
-            ret->action = c->kind == STEP_DEFER ? ACTION_DEFER : ACTION_REJECT;
+            ret->action = ACTION_REJECT;
             ret->reply = c->reply;
             return;
         case STEP_POOL: /* decide() lists a pool's members one by one */
