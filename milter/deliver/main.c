@@ -205,6 +205,7 @@ static void
 reload(struct agent *a)
 {
     struct policy *p = daemon_load(a->file);
+    size_t n_accounts;
     char err[512] = "";
 
     process_notify("RELOADING=1");
@@ -214,12 +215,12 @@ reload(struct agent *a)
         policy_free(p);
         p = NULL;
     }
-    if (p != NULL) {
-        log_info("configuration loaded again: %zu accounts", p->n_accounts);
-        conf_publish(a->conf, p);
-    } else {
-        log_error("configuration not loaded, the old one stays in force");
-    }
+    n_accounts = p != NULL ? p->n_accounts : 0;
+    if (p != NULL && conf_publish(a->conf, p))
+        log_info("configuration loaded again: %zu accounts", n_accounts);
+    else
+        log_error("configuration not loaded%s, the old one stays in force",
+                  p != NULL ? ": out of memory" : "");
     process_notify("READY=1");
 }
 
