@@ -247,14 +247,23 @@ data(struct lmtp *l)
     return ask(l, LMTP_DATA);
 }
 
+/* A bare LF or CR in an address would be a second command to Gmail. */
+static bool
+has_control(struct slice line)
+{
+    for (size_t i = 0; i < line.len; i++)
+        if ((unsigned char)line.at[i] < ' ' || line.at[i] == 0x7f)
+            return true;
+    return false;
+}
+
 /* One command line, without CRLF.  LMTP_NEED_INPUT: handled in here. */
 static enum lmtp_event
 command(struct lmtp *l, struct slice line)
 {
     struct slice rest = line, verb;
 
-    if (memchr(line.at, 0, line.len) != NULL ||
-        memchr(line.at, '\r', line.len) != NULL) {
+    if (has_control(line)) {
         bad(l, "500 5.5.2 Control character in command");
         return LMTP_NEED_INPUT;
     }
