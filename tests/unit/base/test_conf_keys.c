@@ -25,7 +25,7 @@ static char directory[50];
 static const char *
 in_keys(const char *name)
 {
-    static char path[2][120];
+    static char path[2][320];
     static unsigned next;
     char *ret = path[next++ % 2];
 
