@@ -104,23 +104,23 @@ read_sizes(struct compile *c, const struct node *n, struct condition *ret)
 
     if (items.n == 0)
         return diag_error(c->diag, n->at, "size: an empty list");
-    ret->size = compile_alloc(c, items.n, sizeof *ret->size);
-    if (ret->size == NULL)
+    ret->number = compile_alloc(c, items.n, sizeof *ret->number);
+    if (ret->number == NULL)
         return false;
     for (size_t i = 0; i < items.n; i++) {
         const struct node *item = compile_item(&items, i);
         enum scalar_result r = SCALAR_ESYNTAX;
 
         if (compile_is_text(item))
-            r = scalar_size(take_operator(item->text, &ret->size[i].op),
-                            &ret->size[i].octets);
+            r = scalar_size(take_operator(item->text, &ret->number[i].op),
+                            &ret->number[i].value);
         if (r != SCALAR_OK)
             ok = diag_error(c->diag, item->at,
                             "size: want <, <=, > or >= and a size such as "
                             "25MB, found %s",
                             node_show(item).text);
     }
-    ret->n_sizes = items.n;
+    ret->n_numbers = items.n;
     return ok;
 }
 

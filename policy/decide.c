@@ -218,6 +218,8 @@ decide(const struct policy *p, const struct facts *f, struct slice recipient,
     match_init(&m, f, recipient, s);
     m.unreadable_unknown = p->unparseable_reject && f->stage == FACTS_EOM;
     ret->whole_message = false;
+    ret->edits = NULL;
+    ret->n_shadows = 0;
     ret->n_candidates = 0;
     if (!walk(p, &m, ret, trace)) {
         /* A default that routes to an account, for a sender that it cannot

@@ -37,6 +37,25 @@ struct candidate {
 
 enum { CANDIDATES_MAX = 64 };
 
+/* What a rule changes in the message's header, whatever it does with it. */
+struct header_edits {
+    size_t n_remove, n_add;
+    const char **remove; /* names; every field of that name goes */
+    struct {
+        const char *name, *value;
+    } * add; /* after the removals */
+};
+
+/* A rule with `shadow: true` that would have decided. */
+struct shadow {
+    const char *rule;
+    struct loc at;
+    enum action action;
+    const struct plan *plan; /* ACCOUNT: what it would have tried */
+};
+
+enum { SHADOWS_MAX = 8 /* more are not listed */ };
+
 struct decision {
     enum action action;
     const char *rule;        /* name; NULL = the default */
@@ -48,6 +67,9 @@ struct decision {
     /* To log and count: a condition looked at a header that cannot be read;
      * an expression gave up, which counts as "no". */
     bool unparseable, regex_limit;
+    const struct header_edits *edits; /* of the message; NULL = none */
+    unsigned n_shadows;               /* at FACTS_EOM */
+    struct shadow shadow[SHADOWS_MAX];
     unsigned n_candidates; /* ACTION_ACCOUNT */
     struct candidate candidate[CANDIDATES_MAX];
 };

@@ -16,6 +16,8 @@
 
 enum facts_stage {
     FACTS_RCPT, /* connection, HELO, MAIL, one RCPT */
+    FACTS_LOG,  /* what a mail log tells: that, and `size_octets`,
+                 * `n_recipients` and the Message-ID, alone in `header` */
     FACTS_EOM,  /* everything */
 };
 
@@ -39,14 +41,25 @@ struct facts {
     struct slice helo;
     struct slice auth;   /* SASL login; empty = none */
     struct slice sender; /* without <>; empty = the null sender */
+    /* Of the connection and the message; one that is not there may still come,
+     * before FACTS_EOM. */
     size_t n_macros;
     const struct facts_pair *macro;
+    /* Of this RCPT alone ("rcpt_addr", ...): looked at before the others. */
+    size_t n_rcpt_macros;
+    const struct facts_pair *rcpt_macro;
 
-    /* From here on known at FACTS_EOM only. */
+    /* From here on known at FACTS_EOM only (but see FACTS_LOG). */
     size_t n_headers;
     const struct facts_pair *header;
     uint64_t size_octets; /* headers and body, line ends as two octets */
     size_t n_recipients;
+    /* File names in the MIME structure (policy/mime.h), decoded; filled in
+     * when the policy has POLICY_NEEDS_BODY. */
+    size_t n_attachments;
+    const struct slice *attachment;
+    bool attachments_cut; /* there may be more: the structure was not read to
+                           * its end */
 };
 
 #endif

@@ -304,11 +304,11 @@ match_size(const struct match *m, const struct condition *c)
 {
     uint64_t have = m->f->size_octets;
 
-    for (size_t i = 0; i < c->n_sizes; i++) {
-        uint64_t want = c->size[i].octets;
+    for (size_t i = 0; i < c->n_numbers; i++) {
+        uint64_t want = c->number[i].value;
         bool yes = false;
 
-        switch (c->size[i].op) {
+        switch (c->number[i].op) {
         case COMPARE_EQ:
             yes = have == want;
             break;

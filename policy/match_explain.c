@@ -159,14 +159,14 @@ want(struct line *l, const struct condition *c)
 {
     static const char *const op[] = {"", "< ", "<= ", "> ", ">= "};
     static const char *const kind[] = {"bounce", "auto", "bulk"};
-    size_t n = c->key == MATCH_SIZE   ? c->n_sizes
+    size_t n = c->key == MATCH_SIZE   ? c->n_numbers
                : c->key == MATCH_KIND ? c->n_kinds
                                       : c->n_patterns;
 
     for (size_t i = 0; i < n && i < PATTERNS_SHOWN; i++) {
         line_add(l, i == 0 ? ", want " : " or ");
         if (c->key == MATCH_SIZE)
-            line_add(l, "%s%" PRIu64, op[c->size[i].op], c->size[i].octets);
+            line_add(l, "%s%" PRIu64, op[c->number[i].op], c->number[i].value);
         else if (c->key == MATCH_KIND)
             line_add(l, "%s", kind[c->kind[i]]);
         else

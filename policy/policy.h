@@ -207,7 +207,8 @@ struct plan {
 
 enum untaggable { UNTAGGABLE_MTA, UNTAGGABLE_REJECT, UNTAGGABLE_DEFER };
 
-struct rule; /* policy/rule.h, for compile, match and decide alone */
+struct proof; /* policy/proof.h */
+struct rule;  /* policy/rule.h, for compile, match and decide alone */
 
 struct policy {
     const char *file;     /* the main configuration file */
@@ -238,9 +239,15 @@ struct policy {
     struct pool *pools;
     struct rule *rules; /* in order; the default is not among them */
     const struct plan *default_plan;
-    struct loc default_at;      /* of `default:`; line 0 = not given */
-    struct plan **plans;        /* sorted by hash */
-    unsigned needs;             /* POLICY_NEEDS_*: what decisions can look at */
+    struct loc default_at; /* of `default:`; line 0 = not given */
+    struct plan **plans;   /* sorted by hash */
+    unsigned needs;        /* POLICY_NEEDS_*, POLICY_EDITS_*: what decisions can
+                     * look at and what they can change */
+    size_t n_macros; /* names that `macro` conditions ask for, without braces,
+                      * each once */
+    const char **macros;
+    size_t n_proofs; /* the policy's own tests (policy/proof.h) */
+    struct proof *proofs;
     struct arena *arena;        /* owns all of the above */
     struct policy_index *index; /* the look-ups below; NULL = they search */
 };
@@ -253,11 +260,13 @@ enum {
     POLICY_NEEDS_RCPT_REPLY = 1 << 1,
     /* from, from_domain, header, kind auto or bulk, or `from: require`. */
     POLICY_NEEDS_HEADERS = 1 << 2,
-    POLICY_NEEDS_BODY = 1 << 3, /* what the body says */
+    POLICY_NEEDS_BODY = 1 << 3, /* attachment; HEADERS is set as well */
     /* The exact size: the milter counts it from the header and body events,
      * though neither HEADERS nor BODY need be set. */
     POLICY_NEEDS_SIZE = 1 << 4,
-    POLICY_NEEDS_MACROS = 1 << 5,
+    POLICY_NEEDS_MACROS = 1 << 5, /* see `macros` */
+    POLICY_EDITS_HEADER = 1 << 6, /* add_header, remove_header */
+    POLICY_EDITS_HOLD = 1 << 7,   /* hold */
 };
 
 /* How the compiler reads other files (includes, lists, maps).  The text is
@@ -266,6 +275,10 @@ enum {
 struct policy_files {
     bool (*read_file)(void *cookie, const char *path, const char **ret_text,
                       size_t *ret_len, char *err, size_t err_size);
+    /* The paths that a pattern with * ? [] stands for, sorted, each of them
+     * absolute when the pattern is; none is no error.  NULL = cannot. */
+    bool (*glob)(void *cookie, const char *pattern, const char *const **ret,
+                 size_t *ret_n, char *err, size_t err_size);
     void *cookie;
 };
 

@@ -22,11 +22,19 @@ enum match_key {
     MATCH_RECIPIENT_DOMAIN,
     MATCH_CLIENT,
     MATCH_AUTH,
+    MATCH_HELO,
+    MATCH_TLS,  /* `yes` */
+    MATCH_TIME, /* `spans` in `zone`; fixed when MAIL arrives */
+    /* Known where the MTA has given it, else at the end of the message. */
+    MATCH_MACRO, /* `name` and patterns */
     /* Known at the end of the message. */
     MATCH_FROM, /* addr-spec of the header From */
     MATCH_FROM_DOMAIN,
-    MATCH_HEADER, /* `name` and patterns */
+    MATCH_HEADER, /* `name` and patterns; subject is a header, too */
     MATCH_SIZE,
+    MATCH_RECIPIENTS, /* how many; `number` as for MATCH_SIZE */
+    MATCH_ATTACHMENT, /* patterns for file names */
+    MATCH_SAMPLE,     /* `per_cent` of the Message-IDs */
     /* `bounce` is known at RCPT, `auto` and `bulk` at the end. */
     MATCH_KIND,
     /* Combinators: conditions in `child`. */
@@ -69,15 +77,28 @@ struct pattern {
 struct condition {
     enum match_key key;
     struct loc at;
-    const char *name;  /* MATCH_HEADER: lower-case field name */
+    const char *name;  /* MATCH_HEADER: lower-case field name; MATCH_MACRO:
+                        * without braces */
     size_t n_patterns; /* any of them */
     struct pattern *pattern;
-    /* MATCH_SIZE */
-    size_t n_sizes; /* any of them */
+    /* MATCH_SIZE (octets), MATCH_RECIPIENTS */
+    size_t n_numbers; /* any of them */
     struct {
         enum compare op;
-        uint64_t octets;
-    } * size;
+        uint64_t value;
+    } * number;
+    /* MATCH_TIME */
+    size_t n_spans; /* any of them */
+    struct {
+        uint8_t days;        /* bit 0 = Sunday; the day on which it begins */
+        uint16_t begin, end; /* minutes of the day, end exclusive, 0..1440; end
+                              * <= begin: on to the next day */
+    } * span;
+    const struct zone *zone; /* NULL = UTC */
+    /* MATCH_TLS */
+    bool yes;
+    /* MATCH_SAMPLE */
+    double per_cent; /* 0..100 */
     /* MATCH_KIND */
     size_t n_kinds; /* any of them */
     enum mail_kind *kind;
@@ -90,10 +111,12 @@ struct rule {
     const char *name; /* given, or "rule N", N from 1 */
     struct loc at;
     struct condition match;  /* MATCH_ALL; no children = always */
-    enum action action;      /* MTA, ACCOUNT, REJECT or DEFER */
+    enum action action;      /* MTA, ACCOUNT, REJECT, DEFER, HOLD, DISCARD */
     const struct plan *plan; /* ACCOUNT, REJECT, DEFER */
-    const char *reply;       /* REJECT, DEFER */
-    bool null_sender_meant;  /* kind: bounce or sender: "<>" is required */
+    const char *reply;       /* REJECT, DEFER; HOLD: the reason */
+    const struct header_edits *edits; /* NULL = none */
+    bool shadow;                      /* only listed; the next rule is tried */
+    bool null_sender_meant; /* kind: bounce or sender: "<>" is required */
 };
 
 #endif

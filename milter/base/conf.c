@@ -99,7 +99,8 @@ struct policy *
 conf_load(const char *path, struct diag *d)
 {
     struct loaded *list = NULL;
-    const struct policy_files files = {read_for_compiler, &list};
+    const struct policy_files files = {.read_file = read_for_compiler,
+                                       .cookie = &list};
     struct policy *p = NULL;
     const char *text;
     size_t len;

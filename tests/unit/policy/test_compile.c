@@ -538,10 +538,10 @@ trees(void **state)
     assert_int_equal(m->child[0].key, MATCH_ALL);
     assert_int_equal(m->child[0].n_children, 2);
     assert_string_equal(m->child[0].child[1].name, "b");
-    assert_int_equal(m->child[1].n_sizes, 2);
-    assert_int_equal(m->child[1].size[0].op, COMPARE_GT);
-    assert_int_equal(m->child[1].size[0].octets, 1000);
-    assert_int_equal(m->child[1].size[1].op, COMPARE_EQ);
+    assert_int_equal(m->child[1].n_numbers, 2);
+    assert_int_equal(m->child[1].number[0].op, COMPARE_GT);
+    assert_int_equal(m->child[1].number[0].value, 1000);
+    assert_int_equal(m->child[1].number[1].op, COMPARE_EQ);
     assert_int_equal(m->child[2].key, MATCH_NOT);
     assert_int_equal(m->child[2].child[0].key, MATCH_ANY);
     assert_int_equal(m->child[2].child[0].child[1].child[0].kind[0], KIND_BULK);

@@ -524,12 +524,12 @@ size_conditions(void **state)
     (void)state;
     for (size_t i = 0; i < LENGTH(rows); i++) {
         struct facts f = {.stage = FACTS_EOM};
-        struct condition c = {.key = MATCH_SIZE, .n_sizes = 1};
+        struct condition c = {.key = MATCH_SIZE, .n_numbers = 1};
         struct match m;
 
-        c.size = test_calloc(1, sizeof *c.size);
-        c.size->op = rows[i].op;
-        c.size->octets = 1000;
+        c.number = test_calloc(1, sizeof *c.number);
+        c.number->op = rows[i].op;
+        c.number->value = 1000;
         match_init(&m, &f, slice_of("r@s"), scratch);
         f.size_octets = 999;
         assert_int_equal(match_condition(&m, &c), rows[i].below);
@@ -539,7 +539,7 @@ size_conditions(void **state)
         assert_int_equal(match_condition(&m, &c), rows[i].above);
         f.stage = FACTS_RCPT;
         assert_int_equal(match_condition(&m, &c), TRUTH_UNKNOWN);
-        test_free(c.size);
+        test_free(c.number);
     }
 }
 

@@ -1,0 +1,47 @@
+/* policy/mime.h - the file names in a message's MIME structure.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Pure; one message, one thread at a time.  Header fields and body come in as
+ * they arrive, the body in pieces of any size; nothing of it is kept but the
+ * names and the headers of the part that is being read.  Time is linear and
+ * memory bounded, whatever comes in.
+ *
+ * Sources: RFC 2045 5, RFC 2046 5.1 and 5.2.1, RFC 2183 2.3 (Content-
+ * Disposition: filename), RFC 2231 (parameter continuations, charset), RFC
+ * 2047 (as mail programs use it in parameters, against its section 5).
+ */
+#ifndef POLICY_MIME_H
+#define POLICY_MIME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "policy/slice.h"
+
+struct mime;
+
+struct mime *mime_new(void); /* NULL = out of memory */
+void mime_free(struct mime *m);
+void mime_reset(struct mime *m); /* before each message */
+
+/* A field of the message's own header; value raw, folded as received. */
+void mime_header(struct mime *m, struct slice name, struct slice value);
+
+/* The body, after all fields. */
+void mime_body(struct mime *m, const void *at, size_t len);
+
+/* False when nothing in the rest of the body can change the answer: it has no
+ * structure (neither multipart nor a message in a message).  Asked after the
+ * header, and after each piece of the body. */
+bool mime_wants_body(const struct mime *m);
+
+/* After the last piece.  The names, decoded to UTF-8 and without the path of
+ * a "C:\dir\name"; of a part with several, each once.  Lives until
+ * mime_reset(). */
+const struct slice *mime_names(struct mime *m, size_t *ret_n);
+
+/* There may be other names: a bound was reached, a name could not be decoded,
+ * or memory ran out. */
+bool mime_cut(const struct mime *m);
+
+#endif
