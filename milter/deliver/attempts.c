@@ -21,11 +21,18 @@ struct waiter {
     uint32_t recipients;
 };
 
+struct line {
+    struct line *next;
+    uint64_t account;
+    unsigned n;
+};
+
 struct attempts {
     pthread_mutex_t lock;
     struct quota *quota;
     struct flight *flight[BUCKETS];
     struct waiter *waiter[BUCKETS];
+    struct line *lines; /* a few: accounts that somebody waits for now */
 };
 
 struct attempts *
@@ -59,16 +66,27 @@ attempts_free(struct attempts *a)
             free(w);
         }
     }
+    while (a->lines != NULL) {
+        struct line *l = a->lines;
+
+        a->lines = l->next;
+        free(l);
+    }
     pthread_mutex_destroy(&a->lock);
     free(a);
 }
 
-/* Ticket numbers count up from a random start: the low bits spread well. */
+/* FNV-1a; a message may have a thousand recipients.  Both parts are signed by
+ * our key, so nobody can pile up collisions. */
 static struct flight **
 find_flight(struct attempts *a, uint64_t ticket, const char *recipient)
 {
-    struct flight **f = &a->flight[ticket % BUCKETS];
+    uint64_t h = 0xcbf29ce484222325u ^ ticket;
+    struct flight **f;
 
+    for (const char *c = recipient; *c != 0; c++)
+        h = (h ^ (unsigned char)*c) * 0x100000001b3u;
+    f = &a->flight[(h ^ h >> 32) % BUCKETS];
     while (*f != NULL &&
            ((*f)->ticket != ticket || strcmp((*f)->recipient, recipient) != 0))
         f = &(*f)->next;
@@ -113,69 +131,113 @@ attempts_end(struct attempts *a, uint64_t ticket, const char *recipient)
     free(f);
 }
 
-bool
-attempts_waiting(struct attempts *a, uint64_t ticket, uint64_t account,
-                 uint32_t recipients, uint64_t now_ms)
+/* Ticket numbers count up from a random start: the low bits spread well. */
+static struct waiter **
+find_waiter(struct attempts *a, uint64_t ticket, uint64_t account)
 {
-    struct waiter **at = &a->waiter[ticket % BUCKETS], *w;
-    uint32_t before = 0;
-    bool known;
+    struct waiter **w = &a->waiter[ticket % BUCKETS];
+
+    while (*w != NULL && ((*w)->ticket != ticket || (*w)->account != account))
+        w = &(*w)->next;
+    return w;
+}
+
+/* All of it with the lock: a count taken away before it was added would stop
+ * at 0 and stay too high for ever. */
+static void
+forget(struct attempts *a, struct waiter **at)
+{
+    struct waiter *w = *at;
+
+    *at = w->next;
+    quota_add_waiting(a->quota, w->account, -1, -(int)w->recipients);
+    free(w);
+}
+
+void
+attempts_waiting(struct attempts *a, uint64_t ticket, uint64_t account,
+                 uint32_t back, uint32_t left, uint64_t now_ms)
+{
+    struct waiter **at, *w;
 
     pthread_mutex_lock(&a->lock);
-    while (*at != NULL &&
-           ((*at)->ticket != ticket || (*at)->account != account))
-        at = &(*at)->next;
-    known = *at != NULL;
-    if (known) {
-        before = (*at)->recipients;
-    } else if (recipients > 0) {
+    at = find_waiter(a, ticket, account);
+    w = *at;
+    if (w == NULL && left > 0) {
         w = calloc(1, sizeof *w);
-        if (w == NULL) { /* a forecast only: it can do without */
-            pthread_mutex_unlock(&a->lock);
-            return true;
+        if (w != NULL) { /* else: a forecast can do without */
+            *w = (struct waiter){NULL, ticket, account, now_ms, left};
+            *at = w;
+            quota_add_waiting(a->quota, account, 1, (int)left);
         }
-        w->ticket = ticket;
-        w->account = account;
-        *at = w;
-    }
-    if (recipients > 0) {
-        (*at)->recipients = recipients;
-        (*at)->last_ms = now_ms;
-    } else if (known) {
-        w = *at;
-        *at = w->next;
-        free(w);
+    } else if (w != NULL) {
+        uint32_t before = w->recipients;
+
+        w->recipients = (before > back ? before - back : 0) + left;
+        w->last_ms = now_ms;
+        quota_add_waiting(a->quota, account, 0,
+                          (int)w->recipients - (int)before);
+        if (w->recipients == 0)
+            forget(a, at);
     }
     pthread_mutex_unlock(&a->lock);
-    quota_add_waiting(a->quota, account, (recipients > 0) - known,
-                      (int)recipients - (int)before);
-    return !known;
 }
 
 void
 attempts_sweep(struct attempts *a, uint64_t now_ms)
 {
-    struct waiter *gone = NULL;
-
     pthread_mutex_lock(&a->lock);
     for (unsigned i = 0; i < BUCKETS; i++)
-        for (struct waiter **at = &a->waiter[i]; *at != NULL;) {
-            struct waiter *w = *at;
-
-            if (w->last_ms + ATTEMPTS_FORGET_MS > now_ms) {
-                at = &w->next;
-                continue;
-            }
-            *at = w->next;
-            w->next = gone;
-            gone = w;
-        }
+        for (struct waiter **at = &a->waiter[i]; *at != NULL;)
+            if ((*at)->last_ms + ATTEMPTS_FORGET_MS <= now_ms)
+                forget(a, at);
+            else
+                at = &(*at)->next;
     pthread_mutex_unlock(&a->lock);
-    while (gone != NULL) {
-        struct waiter *w = gone;
+}
 
-        gone = w->next;
-        quota_add_waiting(a->quota, w->account, -1, -(int)w->recipients);
-        free(w);
+static struct line **
+find_line(struct attempts *a, uint64_t account)
+{
+    struct line **l = &a->lines;
+
+    while (*l != NULL && (*l)->account != account)
+        l = &(*l)->next;
+    return l;
+}
+
+bool
+attempts_line_up(struct attempts *a, uint64_t account)
+{
+    struct line **at;
+    bool ok = true;
+
+    pthread_mutex_lock(&a->lock);
+    at = find_line(a, account);
+    if (*at == NULL) {
+        *at = calloc(1, sizeof **at);
+        if (*at != NULL)
+            (*at)->account = account;
     }
+    if (*at == NULL || (*at)->n >= ATTEMPTS_LINE_MAX)
+        ok = false;
+    else
+        (*at)->n++;
+    pthread_mutex_unlock(&a->lock);
+    return ok;
+}
+
+void
+attempts_leave(struct attempts *a, uint64_t account)
+{
+    struct line **at, *l;
+
+    pthread_mutex_lock(&a->lock);
+    at = find_line(a, account);
+    l = *at;
+    if (l != NULL && --l->n == 0) {
+        *at = l->next;
+        free(l);
+    }
+    pthread_mutex_unlock(&a->lock);
 }

@@ -5,7 +5,8 @@
  * In flight: at most one attempt for each (ticket, recipient) at a time.
  * Waiting: messages that the MTA will bring again; the counts behind the
  * milter's forecast.  A waiting message is forgotten when the MTA has not
- * come back for ATTEMPTS_FORGET_MS.  Any thread.
+ * come back for ATTEMPTS_FORGET_MS.  In line: who waits in here, inside LMTP,
+ * for room of an account.  Any thread.
  */
 #ifndef DELIVER_ATTEMPTS_H
 #define DELIVER_ATTEMPTS_H
@@ -21,6 +22,11 @@ struct attempts;
  * maximal_backoff_time 4000 s). */
 enum { ATTEMPTS_FORGET_MS = 2 * 4000 * 1000 };
 
+/* Half of what the MTA brings at once for one of its queues
+ * (gmroute_destination_concurrency_limit = 10): those who only wait for the
+ * clock leave the rest to the other accounts of the queue. */
+enum { ATTEMPTS_LINE_MAX = 5 };
+
 /* NULL = out of memory.  quota is borrowed: its waiting counts are kept. */
 struct attempts *attempts_new(struct quota *quota);
 void attempts_free(struct attempts *a); /* takes NULL */
@@ -29,13 +35,18 @@ void attempts_free(struct attempts *a); /* takes NULL */
 bool attempts_begin(struct attempts *a, uint64_t ticket, const char *recipient);
 void attempts_end(struct attempts *a, uint64_t ticket, const char *recipient);
 
-/* The message was put off with so many recipients for this account; replaces
- * what was known of it.  0 = nothing of it waits any more.  Returns true when
- * it was not waiting before. */
-bool attempts_waiting(struct attempts *a, uint64_t ticket, uint64_t account,
-                      uint32_t recipients, uint64_t now_ms);
+/* An LMTP transaction brought recipients of a message for this account: `back`
+ * of them had been put off before, and `left` are put off now.  The MTA may
+ * bring a message in several portions; each changes what waits by its own.
+ * now_ms: quota time. */
+void attempts_waiting(struct attempts *a, uint64_t ticket, uint64_t account,
+                      uint32_t back, uint32_t left, uint64_t now_ms);
 
 /* Forgets who has not come back; now_ms: quota time, as above. */
 void attempts_sweep(struct attempts *a, uint64_t now_ms);
+
+/* May one more wait for room of this account?  True: attempts_leave follows. */
+bool attempts_line_up(struct attempts *a, uint64_t account);
+void attempts_leave(struct attempts *a, uint64_t account);
 
 #endif

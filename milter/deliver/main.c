@@ -93,7 +93,7 @@ restore_waiting(void *cookie, uint64_t ticket, uint64_t account,
     struct agent *a = cookie;
 
     (void)identity;
-    attempts_waiting(a->env.attempts, ticket, account, recipients, last_ms);
+    attempts_waiting(a->env.attempts, ticket, account, 0, recipients, last_ms);
 }
 
 static bool

@@ -317,18 +317,17 @@ defer_all(struct relay *r, const char *text)
 static void
 count_waiting(struct relay *r, const struct group *g)
 {
-    uint64_t now_ms = quota_now_ms(r->env->quota);
-    uint32_t waiting = 0, first = 0;
+    uint32_t left = 0, first = 0;
 
     for (size_t i = 0; i < g->n; i++) {
         const struct rcpt *c = g->rcpt[i];
 
-        waiting += c->kind == OUTCOME_DEFERRED || c->kind == OUTCOME_IN_DOUBT;
+        left += c->kind == OUTCOME_DEFERRED || c->kind == OUTCOME_IN_DOUBT;
         first += !c->tried_before;
     }
-    if (attempts_waiting(r->env->attempts, g->ticket, g->tagged.id, waiting,
-                         now_ms) &&
-        first > 0)
+    attempts_waiting(r->env->attempts, g->ticket, g->tagged.id,
+                     (uint32_t)g->n - first, left, quota_now_ms(r->env->quota));
+    if (first > 0)
         hints_clear(r->env->hints, g->tagged.id, g->minute, first);
 }
 

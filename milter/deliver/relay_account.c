@@ -136,12 +136,10 @@ try_account(struct relay *r, struct group *g, uint64_t deadline_ms,
 /* Waits until quota time at_ms, at most until the deadline (boot clock).
  * False: it would be too long. */
 static bool
-wait_for_room(const struct relay *r, uint64_t at_ms, uint64_t deadline_ms)
+wait_until(const struct relay *r, uint64_t at_ms, uint64_t deadline_ms)
 {
     enum { SLICE_MS = 200 }; /* how soon the end of the process is noticed */
 
-    if (at_ms == WINDOW_NEVER)
-        return false;
     at_ms++; /* several wait for the same instant: never before it */
     while (!atomic_load(&r->env->stopping)) {
         uint64_t now_ms = quota_now_ms(r->env->quota), wait_ms;
@@ -156,6 +154,22 @@ wait_for_room(const struct relay *r, uint64_t at_ms, uint64_t deadline_ms)
         clock_nanosleep(CLOCK_BOOTTIME, 0, &t, NULL);
     }
     return false;
+}
+
+/* The same, if the line of those who wait for this account is not too long
+ * already. */
+static bool
+wait_for_room(const struct relay *r, const struct group *g, uint64_t at_ms,
+              uint64_t deadline_ms)
+{
+    bool ok;
+
+    if (at_ms == WINDOW_NEVER ||
+        !attempts_line_up(r->env->attempts, g->tagged.id))
+        return false;
+    ok = wait_until(r, at_ms, deadline_ms);
+    attempts_leave(r->env->attempts, g->tagged.id);
+    return ok;
 }
 
 bool
@@ -183,7 +197,7 @@ relay_find_session(struct relay *r, struct group *g, uint64_t deadline_ms)
             memcpy(g->refusal_text, text, sizeof text);
         }
         g->mailbox = g->tagged;
-        if (!wait_for_room(r, soonest_ms, deadline_ms))
+        if (!wait_for_room(r, g, soonest_ms, deadline_ms))
             return false;
     }
 }

@@ -1,0 +1,167 @@
+/* tests/unit/deliver/test_attempts.c - mirrors milter/deliver/attempts.c
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "milter/deliver/attempts.h"
+#include "tests/unit/state/fixture.h"
+
+static char directory[64];
+static struct fixture_policy policy;
+static struct quota *quota;
+static struct attempts *attempts;
+static uint64_t sales, news;
+
+static int
+start(void **state)
+{
+    static const struct limit limits[] = {{DIM_MESSAGES, 100, DAY_MS}};
+    struct mailbox m[2];
+    char err[300];
+
+    (void)state;
+    fixture_directory(directory, sizeof directory);
+    fixture_policy(&policy, limits, 1);
+    m[0] = fixture_mailbox(&policy.account[0], "sales@example.com");
+    m[1] = fixture_mailbox(&policy.account[1], "news@example.com");
+    sales = m[0].id;
+    news = m[1].id;
+    if (quota_make(&quota, directory, &policy.policy, &fixture_clock, 0, err,
+                   sizeof err) != STATE_OK) {
+        print_error("%s\n", err);
+        return 1;
+    }
+    attempts = attempts_new(quota);
+    return attempts == NULL || quota_open(quota, &m[0]) != STATE_OK ||
+           quota_open(quota, &m[1]) != STATE_OK;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    attempts_free(attempts);
+    quota_free(quota);
+    fixture_remove(directory);
+    return 0;
+}
+
+static void
+check_waiting(uint64_t account, uint32_t messages, uint32_t recipients)
+{
+    struct quota_reader *r = quota_reader_new(directory, &fixture_clock);
+    struct quota_view v;
+
+    assert_int_equal(quota_peek(r, account, &v), STATE_OK);
+    assert_int_equal(v.waiting_messages, messages);
+    assert_int_equal(v.waiting_recipients, recipients);
+    quota_reader_free(r);
+}
+
+static void
+one_attempt_at_a_time(void **state)
+{
+    char name[40];
+
+    (void)state;
+    assert_true(attempts_begin(attempts, 7, "a@b"));
+    assert_false(attempts_begin(attempts, 7, "a@b"));
+    assert_true(attempts_begin(attempts, 7, "c@d"));
+    assert_true(attempts_begin(attempts, 8, "a@b"));
+    attempts_end(attempts, 7, "a@b");
+    assert_true(attempts_begin(attempts, 7, "a@b"));
+    for (unsigned i = 0; i < 5000; i++) {
+        snprintf(name, sizeof name, "r%u@b", i);
+        assert_true(attempts_begin(attempts, 9, name));
+    }
+    for (unsigned i = 0; i < 5000; i++) {
+        snprintf(name, sizeof name, "r%u@b", i);
+        assert_false(attempts_begin(attempts, 9, name));
+        attempts_end(attempts, 9, name);
+    }
+}
+
+/* A message of 150 recipients comes in portions of 100 and 50. */
+static void
+portions_of_a_message_add_up(void **state)
+{
+    (void)state;
+    attempts_waiting(attempts, 1, sales, 0, 100, 10);
+    check_waiting(sales, 1, 100);
+    attempts_waiting(attempts, 1, sales, 0, 50, 11);
+    check_waiting(sales, 1, 150);
+    /* They come back: the first portion goes out, of the other one stays. */
+    attempts_waiting(attempts, 1, sales, 100, 0, 20);
+    check_waiting(sales, 1, 50);
+    attempts_waiting(attempts, 1, sales, 50, 1, 21);
+    check_waiting(sales, 1, 1);
+    attempts_waiting(attempts, 1, sales, 1, 0, 22);
+    check_waiting(sales, 0, 0);
+    check_waiting(news, 0, 0);
+}
+
+static void
+what_never_waited_changes_nothing(void **state)
+{
+    (void)state;
+    attempts_waiting(attempts, 1, sales, 0, 0, 10);
+    check_waiting(sales, 0, 0);
+    attempts_waiting(attempts, 1, sales, 5, 0, 10); /* known to the book only */
+    check_waiting(sales, 0, 0);
+    attempts_waiting(attempts, 1, sales, 0, 3, 10);
+    attempts_waiting(attempts, 1, sales, 9, 2, 10); /* more than there were */
+    check_waiting(sales, 1, 2);
+}
+
+static void
+who_does_not_come_back_is_forgotten(void **state)
+{
+    (void)state;
+    attempts_waiting(attempts, 1, sales, 0, 3, 1000);
+    attempts_waiting(attempts, 2, sales, 0, 4, 2000);
+    attempts_waiting(attempts, 3, news, 0, 5, 1000);
+    attempts_sweep(attempts, 1000 + ATTEMPTS_FORGET_MS - 1);
+    check_waiting(sales, 2, 7);
+    attempts_sweep(attempts, 1000 + ATTEMPTS_FORGET_MS);
+    check_waiting(sales, 1, 4);
+    check_waiting(news, 0, 0);
+}
+
+static void
+a_line_has_an_end(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < ATTEMPTS_LINE_MAX; i++)
+        assert_true(attempts_line_up(attempts, sales));
+    assert_false(attempts_line_up(attempts, sales));
+    assert_true(attempts_line_up(attempts, news));
+    attempts_leave(attempts, sales);
+    assert_true(attempts_line_up(attempts, sales));
+    for (unsigned i = 0; i < ATTEMPTS_LINE_MAX; i++)
+        attempts_leave(attempts, sales);
+    attempts_leave(attempts, news);
+    assert_true(attempts_line_up(attempts, sales));
+    attempts_leave(attempts, sales);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, start, stop)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(one_attempt_at_a_time),
+        TEST(portions_of_a_message_add_up),
+        TEST(what_never_waited_changes_nothing),
+        TEST(who_does_not_come_back_is_forgotten),
+        TEST(a_line_has_an_end),
+    };
+
+    return cmocka_run_group_tests_name("deliver/attempts", tests, NULL, NULL);
+}
