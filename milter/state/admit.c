@@ -19,7 +19,8 @@ struct weighed {
     const char *why;  /* static */
 };
 
-/* The token daemon says that no mail can go until a person acts. */
+/* The token daemon says that no mail can go until a person acts.  What fails is
+ * its renewal: a token that has not run out serves on. */
 static bool
 token_is_dead(const struct admit_env *env, const struct mailbox *m,
               const char **ret_why)
@@ -31,6 +32,8 @@ token_is_dead(const struct admit_env *env, const struct mailbox *m,
         return false;
     if (status_peek(env->status, m->id, &s) != STATE_OK)
         return false; /* the agent asks for the first token */
+    if (s.serial != 0 && s.expires_at_s * 1000 > clock_wall_ms(env->clock))
+        return false;
     switch (s.state) {
     case TOKEN_NONE:
     case TOKEN_OK:

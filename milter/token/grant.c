@@ -6,25 +6,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "milter/base/conf.h"
 #include "milter/base/log.h"
-#include "milter/token/secret.h"
+#include "milter/token/wipe.h"
 
 #define GOOGLE_TOKEN_URL "https://oauth2.googleapis.com/token"
 #define GMAIL_SCOPE      "https://mail.google.com/"
 
-enum { FORM_MAX = 32 * 1024, TIMEOUT_MS = 30 * 1000 };
+enum {
+    FORM_MAX = 32 * 1024,
+    TIMEOUT_MS = 30 * 1000,
+    SKEW_MIN_S = 30, /* smaller differences are the network's */
+};
 
 static void
 fail(struct oauth2_answer *ret, enum oauth2_class class, const char *why)
 {
     ret->class = class;
-    snprintf(ret->why, sizeof ret->why, "%.199s", why);
+    snprintf(ret->why, sizeof ret->why, "%s", why);
 }
 
-/* Clock skew: seconds by which the endpoint is ahead; small differences are
- * the network's. */
 static void
 note_skew(struct grant_request *q, const struct https_answer *h)
 {
@@ -33,11 +36,12 @@ note_skew(struct grant_request *q, const struct https_answer *h)
     if (h->date_s == 0)
         return;
     skew_s = h->date_s - clock_wall_ms(q->clock) / 1000;
-    q->skew_s = skew_s > 30 || skew_s < -30 ? skew_s : 0;
+    q->skew_s = skew_s > SKEW_MIN_S || skew_s < -SKEW_MIN_S ? skew_s : 0;
 }
 
 static void
-post(struct grant_request *q, struct https_request *request, struct buf *form,
+post(struct grant_request *q, enum oauth2_grant grant,
+     struct https_request *request, const struct buf *form,
      struct oauth2_answer *ret)
 {
     struct https_answer h;
@@ -45,32 +49,55 @@ post(struct grant_request *q, struct https_request *request, struct buf *form,
     request->form = form->at;
     request->form_len = form->len;
     request->timeout_ms = TIMEOUT_MS;
+    request->stop = q->stop;
     q->post(request, &h);
     if (h.status == 0) {
         ret->class = OAUTH2_TRANSIENT;
         snprintf(ret->why, sizeof ret->why,
                  "the token endpoint cannot be reached: %s", h.error);
     } else {
-        oauth2_parse(h.status, h.body.at != NULL ? h.body.at : "", h.body.len,
-                     ret);
+        oauth2_parse(grant, h.status, h.body.at != NULL ? h.body.at : "",
+                     h.body.len, ret);
+        ret->retry_after_s = h.retry_after_s;
         note_skew(q, &h);
     }
     https_answer_free(&h);
 }
 
-static void
-keep_rotated(const struct grant_request *q, const struct oauth2_answer *a)
+/* ---- refresh tokens ---- */
+
+bool
+grant_save(struct grant_request *q)
 {
     char err[300];
 
-    if (a->class != OAUTH2_OK || a->refresh_token == NULL)
-        return;
-    if (!secret_store_refresh_token(q->policy->state.directory, q->mailbox->id,
-                                    a->refresh_token, err, sizeof err))
+    if (q->unsaved->text == NULL)
+        return true;
+    if (!secret_store(q->policy->state.directory, q->mailbox->id, q->unsaved,
+                      err, sizeof err)) {
         log_error("account=%s the endpoint gave a new refresh token, which "
-                  "cannot be stored: %s; if the old one stops working: "
-                  "gmroutectl login",
+                  "cannot be stored: %s; it is kept in memory, and lost when "
+                  "this daemon ends",
                   q->mailbox->address, err);
+        return false;
+    }
+    refresh_token_free(q->unsaved);
+    return true;
+}
+
+/* `used` is what was asked with; some endpoints send it back each time. */
+static void
+keep_rotated(struct grant_request *q, struct oauth2_answer *a,
+             const struct refresh_token *used)
+{
+    if (a->class != OAUTH2_OK || a->refresh_token == NULL ||
+        strcmp(a->refresh_token, used->text) == 0)
+        return;
+    refresh_token_free(q->unsaved);
+    *q->unsaved = *used;
+    q->unsaved->text = a->refresh_token;
+    a->refresh_token = NULL;
+    grant_save(q);
 }
 
 static void
@@ -78,33 +105,65 @@ ask_refresh(struct grant_request *q, struct oauth2_answer *ret)
 {
     const struct account *a = q->mailbox->account;
     const struct oauth_client *client = a->client;
-    char *token = NULL, *secret = NULL, err[300];
-    size_t token_len = 0, secret_len = 0;
+    struct refresh_token token = {NULL, {0}};
+    char *secret = NULL, err[300];
+    size_t secret_len = 0;
     struct buf form;
     struct https_request request = {.url = client->token_url,
                                     .connect = client->connect,
                                     .ca_file = client->ca_file};
 
     buf_init(&form, FORM_MAX);
+    if (client->client_secret_file != NULL &&
+        !conf_secret(client->client_secret_file, SECRET_MAX, &secret,
+                     &secret_len, err, sizeof err)) {
+        fail(ret, OAUTH2_CLIENT, err);
+        goto done;
+    }
     if (!secret_refresh_token(q->policy->state.directory, q->mailbox->id,
-                              a->secret_file, &token, &token_len, err,
-                              sizeof err) ||
-        (client->client_secret_file != NULL &&
-         !conf_secret(client->client_secret_file, SECRET_MAX, &secret,
-                      &secret_len, err, sizeof err))) {
-        fail(ret, OAUTH2_CONFIG, err);
+                              a->secret_file, q->unsaved, &token, err,
+                              sizeof err)) {
+        fail(ret, OAUTH2_SECRET, err);
         goto done;
     }
-    if (!oauth2_refresh_form(&form, client->client_id, secret, token)) {
-        fail(ret, OAUTH2_CONFIG, "the refresh token is too long");
+    if (!oauth2_refresh_form(&form, client->client_id, secret, token.text)) {
+        fail(ret, OAUTH2_SECRET,
+             "client id, client secret and refresh token together are too "
+             "long to be right");
         goto done;
     }
-    post(q, &request, &form, ret);
-    keep_rotated(q, ret);
+    post(q, OAUTH2_GRANT_REFRESH, &request, &form, ret);
+    keep_rotated(q, ret, &token);
 done:
     buf_wipe_free(&form);
-    conf_secret_free(token, token_len);
+    refresh_token_free(&token);
     conf_secret_free(secret, secret_len);
+}
+
+/* ---- service accounts ---- */
+
+/* Key and form; false with a sentence in err. */
+static bool
+sign(const struct grant_request *q, const char *json, size_t len,
+     struct service_key *key, struct buf *form, char *err, size_t err_size)
+{
+    int64_t now_s = clock_wall_ms(q->clock) / 1000 + q->skew_s;
+
+    if (!service_key_parse(json, len, key, err, err_size))
+        return false;
+    if (key->token_uri == NULL) {
+        key->token_uri = wipe_strdup(GOOGLE_TOKEN_URL);
+        if (key->token_uri == NULL) {
+            snprintf(err, err_size, "out of memory");
+            return false;
+        }
+    }
+    if (strncasecmp(key->token_uri, "https://", 8) != 0) {
+        snprintf(err, err_size, "token_uri does not begin with https://");
+        return false;
+    }
+    return oauth2_jwt_form(form, key, q->mailbox->address, GMAIL_SCOPE,
+                           key->token_uri, now_s, err, err_size);
 }
 
 static void
@@ -117,36 +176,28 @@ ask_service_account(struct grant_request *q, struct oauth2_answer *ret)
     struct buf form;
     struct https_request request = {.connect = a->token_connect,
                                     .ca_file = a->token_ca_file};
-    const char *audience;
 
     buf_init(&form, FORM_MAX);
     if (!conf_secret(a->secret_file, SECRET_MAX, &json, &len, err,
                      sizeof err)) {
-        fail(ret, OAUTH2_CONFIG, err);
+        fail(ret, OAUTH2_CLIENT, err);
         goto done;
     }
-    if (!service_key_parse(json, len, &key, err, sizeof err)) {
-        ret->class = OAUTH2_CONFIG;
-        snprintf(ret->why, sizeof ret->why, "%.100s: %.90s", a->secret_file,
+    if (!sign(q, json, len, &key, &form, err, sizeof err)) {
+        ret->class = OAUTH2_CLIENT;
+        snprintf(ret->why, sizeof ret->why, "%.150s: %.140s", a->secret_file,
                  err);
         goto done;
     }
-    audience = key.token_uri != NULL ? key.token_uri : GOOGLE_TOKEN_URL;
-    request.url = a->token_url != NULL ? a->token_url : audience;
-    if (!oauth2_jwt_form(&form, &key, q->mailbox->address, GMAIL_SCOPE,
-                         audience, clock_wall_ms(q->clock) / 1000 + q->skew_s,
-                         err, sizeof err)) {
-        ret->class = OAUTH2_CONFIG;
-        snprintf(ret->why, sizeof ret->why, "%.100s: %.90s", a->secret_file,
-                 err);
-        goto done;
-    }
-    post(q, &request, &form, ret);
+    request.url = a->token_url != NULL ? a->token_url : key.token_uri;
+    post(q, OAUTH2_GRANT_JWT, &request, &form, ret);
 done:
     buf_wipe_free(&form);
     service_key_free(&key);
     conf_secret_free(json, len);
 }
+
+/* ---- both ---- */
 
 void
 grant_ask(struct grant_request *q, struct oauth2_answer *ret)
@@ -162,4 +213,24 @@ grant_ask(struct grant_request *q, struct oauth2_answer *ret)
     default:
         fail(ret, OAUTH2_CONFIG, "the account does not use OAuth2");
     }
+}
+
+uint64_t
+grant_stamp(const struct policy *p, const struct mailbox *m)
+{
+    uint64_t rotated = 0;
+
+    if (m->account->auth == AUTH_REFRESH_TOKEN)
+        rotated = secret_rotated_stamp(p->state.directory, m->id);
+    return secret_stamp(m->account->secret_file) * 3 + rotated;
+}
+
+uint64_t
+grant_client_stamp(const struct account *a)
+{
+    if (a->auth == AUTH_SERVICE_ACCOUNT)
+        return secret_stamp(a->secret_file);
+    return a->client != NULL && a->client->client_secret_file != NULL
+               ? secret_stamp(a->client->client_secret_file)
+               : 0;
 }

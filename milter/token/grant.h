@@ -8,6 +8,7 @@
 #include "milter/base/clock.h"
 #include "milter/token/https.h"
 #include "milter/token/oauth2.h"
+#include "milter/token/secret.h"
 #include "policy/policy.h"
 
 struct grant_request {
@@ -15,12 +16,24 @@ struct grant_request {
     const struct mailbox *mailbox; /* AUTH_REFRESH_TOKEN or _SERVICE_ACCOUNT */
     const struct clock *clock;
     void (*post)(const struct https_request *q, struct https_answer *ret);
+    const atomic_bool *stop; /* as in https_request */
     int64_t skew_s; /* in: endpoint's clock less ours, as known; out: as seen */
+    /* In and out: a rotated refresh token that could not be stored.  The
+     * caller keeps it, gives it to the next request, and tries grant_save. */
+    struct refresh_token *unsaved;
 };
 
 /* Blocks.  A rotated refresh token is on disk before this returns; when it
- * cannot be stored, the answer is still OK and the failure is logged.
- * oauth2_answer_free(ret) afterwards. */
+ * cannot be stored, it is in q->unsaved, which is logged, and the answer is
+ * still OK.  oauth2_answer_free(ret) afterwards. */
 void grant_ask(struct grant_request *q, struct oauth2_answer *ret);
+
+/* Stores q->unsaved and empties it; false when it still cannot be. */
+bool grant_save(struct grant_request *q);
+
+/* What the account itself has to log in with, and what its client has, changed
+ * if these do (secret_stamp). */
+uint64_t grant_stamp(const struct policy *p, const struct mailbox *m);
+uint64_t grant_client_stamp(const struct account *a);
 
 #endif

@@ -9,16 +9,22 @@
 
 #include <curl/curl.h>
 
-void
+#include "milter/token/wipe.h"
+
+bool
 https_start(void)
 {
-    curl_global_init(CURL_GLOBAL_DEFAULT);
+    return curl_global_init_mem(CURL_GLOBAL_DEFAULT, wipe_malloc, wipe_free,
+                                wipe_realloc, wipe_strdup,
+                                wipe_calloc) == CURLE_OK;
 }
+
+/* ---- what libcurl calls ---- */
 
 static size_t
 on_body(char *data, size_t size, size_t n, void *cookie)
 {
-    return buf_add(cookie, data, size * n) ? n : 0;
+    return buf_add(cookie, data, size * n) ? size * n : 0;
 }
 
 static size_t
@@ -38,63 +44,151 @@ on_header(char *data, size_t size, size_t n, void *cookie)
     return size * n;
 }
 
+struct progress {
+    CURL *c;
+    const atomic_bool *stop;
+};
+
+/* Called about once a second also when nothing moves; 1 = give up. */
+static int
+on_progress(void *cookie, curl_off_t down_all, curl_off_t down,
+            curl_off_t up_all, curl_off_t up)
+{
+    struct progress *p = cookie;
+
+    (void)down_all;
+    (void)down;
+    (void)up_all;
+    (void)up;
+    if (p->stop == NULL || !atomic_load(p->stop))
+        return 0;
+    /* A resolver that hangs is not waited for either. */
+    curl_easy_setopt(p->c, CURLOPT_QUICK_EXIT, 1L);
+    return 1;
+}
+
+/* ---- the request ---- */
+
 /* "::address:port" sends the connection there, whatever the URL's host; name
  * and certificate stay the URL's. */
-static struct curl_slist *
-connect_to(const char *where)
+static bool
+connect_to(const char *where, struct curl_slist **ret)
 {
     char entry[300];
+    int n;
 
+    *ret = NULL;
     if (where == NULL)
-        return NULL;
-    snprintf(entry, sizeof entry, "::%s", where);
-    return curl_slist_append(NULL, entry);
+        return true;
+    n = snprintf(entry, sizeof entry, "::%s", where);
+    if (n < 0 || n >= (int)sizeof entry)
+        return false;
+    *ret = curl_slist_append(NULL, entry);
+    return *ret != NULL;
+}
+
+static CURLcode
+set_up_tls(CURL *c, const struct https_request *q)
+{
+    CURLcode bad = CURLE_OK;
+
+    bad |= curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "https");
+    bad |= curl_easy_setopt(c, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
+    bad |= curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 1L);
+    bad |= curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 2L);
+    if (q->ca_file != NULL) {
+        bad |= curl_easy_setopt(c, CURLOPT_CAINFO, q->ca_file);
+        /* Else the system's directory would be trusted besides. */
+        bad |= curl_easy_setopt(c, CURLOPT_CAPATH, NULL);
+    }
+    return bad;
+}
+
+static CURLcode
+set_up(CURL *c, const struct https_request *q, struct curl_slist *to)
+{
+    CURLcode bad = set_up_tls(c, q);
+
+    bad |= curl_easy_setopt(c, CURLOPT_URL, q->url);
+    bad |=
+        curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    bad |= curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
+    bad |= curl_easy_setopt(c, CURLOPT_POST, 1L);
+    bad |= curl_easy_setopt(c, CURLOPT_POSTFIELDS, q->form);
+    bad |= curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE, (long)q->form_len);
+    bad |= curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)q->timeout_ms);
+    bad |= curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    bad |= curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+    bad |= curl_easy_setopt(c, CURLOPT_USERAGENT, "gmroute/" GMROUTE_VERSION);
+    if (to != NULL) {
+        bad |= curl_easy_setopt(c, CURLOPT_CONNECT_TO, to);
+        bad |= curl_easy_setopt(c, CURLOPT_PROXY, "");
+    }
+    return bad;
+}
+
+static CURLcode
+perform(CURL *c, struct progress *p, char *reason, struct https_answer *ret)
+{
+    CURLcode bad = CURLE_OK;
+
+    bad |= curl_easy_setopt(c, CURLOPT_ERRORBUFFER, reason);
+    bad |= curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
+    bad |= curl_easy_setopt(c, CURLOPT_WRITEDATA, &ret->body);
+    bad |= curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
+    bad |= curl_easy_setopt(c, CURLOPT_HEADERDATA, ret);
+    bad |= curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+    bad |= curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
+    bad |= curl_easy_setopt(c, CURLOPT_XFERINFODATA, p);
+    return bad == CURLE_OK ? curl_easy_perform(c) : CURLE_FAILED_INIT;
+}
+
+static void
+take_answer(CURL *c, struct https_answer *ret)
+{
+    curl_off_t retry_after_s = 0;
+    long status = 0;
+
+    curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(c, CURLINFO_RETRY_AFTER, &retry_after_s);
+    ret->status = (unsigned)status;
+    ret->retry_after_s = retry_after_s;
+}
+
+static const char *
+sentence(CURLcode code, const struct https_answer *a, const char *reason)
+{
+    if (buf_failed(&a->body))
+        return "the answer is too long";
+    if (code == CURLE_ABORTED_BY_CALLBACK)
+        return "the daemon is stopping";
+    return reason[0] != 0 ? reason : curl_easy_strerror(code);
 }
 
 void
 https_post(const struct https_request *q, struct https_answer *ret)
 {
-    CURL *c = curl_easy_init();
-    struct curl_slist *to = connect_to(q->connect);
+    struct progress p = {curl_easy_init(), q->stop};
     char reason[CURL_ERROR_SIZE] = "";
-    long status = 0;
+    struct curl_slist *to = NULL;
     CURLcode code;
 
     *ret = (struct https_answer){0};
     buf_init(&ret->body, HTTPS_BODY_MAX);
-    if (c == NULL) {
-        snprintf(ret->error, sizeof ret->error, "out of memory");
-        curl_slist_free_all(to);
-        return;
+    if (p.c == NULL || !connect_to(q->connect, &to) ||
+        set_up(p.c, q, to) != CURLE_OK) {
+        snprintf(ret->error, sizeof ret->error,
+                 "the request cannot be set up: out of memory?");
+        goto done;
     }
-    curl_easy_setopt(c, CURLOPT_URL, q->url);
-    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "https");
-    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(c, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
-    curl_easy_setopt(c, CURLOPT_POST, 1L);
-    curl_easy_setopt(c, CURLOPT_POSTFIELDS, q->form);
-    curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE, (long)q->form_len);
-    curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)q->timeout_ms);
-    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-    curl_easy_setopt(c, CURLOPT_USERAGENT, "gmroute/" GMROUTE_VERSION);
-    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, reason);
-    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
-    curl_easy_setopt(c, CURLOPT_WRITEDATA, &ret->body);
-    curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(c, CURLOPT_HEADERDATA, ret);
-    if (to != NULL)
-        curl_easy_setopt(c, CURLOPT_CONNECT_TO, to);
-    if (q->ca_file != NULL)
-        curl_easy_setopt(c, CURLOPT_CAINFO, q->ca_file);
-    code = curl_easy_perform(c);
+    code = perform(p.c, &p, reason, ret);
     if (code == CURLE_OK)
-        curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
+        take_answer(p.c, ret);
     else
         snprintf(ret->error, sizeof ret->error, "%.150s",
-                 reason[0] != 0 ? reason : curl_easy_strerror(code));
-    ret->status = (unsigned)status;
-    curl_easy_cleanup(c);
+                 sentence(code, ret, reason));
+done:
+    curl_easy_cleanup(p.c);
     curl_slist_free_all(to);
 }
 

@@ -12,6 +12,7 @@
 #include "milter/state/hints.h"
 #include "milter/state/quota.h"
 #include "milter/token/refresher.h"
+#include "milter/token/wipe.h"
 
 enum { WORKERS = 8, WAIT_MS = 250 };
 
@@ -92,6 +93,7 @@ run(struct tower *t, int signals)
             }
             reload(t);
         }
+        token_book_beat(t->book);
         refresher_tick(t->refresher);
         /* Where the memory lies cannot change while we run. */
         listen_for_wishes(t, first->policy->state.runtime);
@@ -131,6 +133,7 @@ main(int argc, char **argv)
     struct tower t = {0};
     struct policy *p;
     int signals, status;
+    bool wipe_first = wipe_start();
 
     if (!daemon_options(argc, argv, "gmroute-token", &options, &status))
         return status;
@@ -142,7 +145,14 @@ main(int argc, char **argv)
         return 1;
     }
     process_no_core();
-    https_start();
+    if (!wipe_first) {
+        log_error("OpenSSL would not wipe what it frees");
+        return 1;
+    }
+    if (!https_start()) {
+        log_error("libcurl cannot be started");
+        return 1;
+    }
     p = daemon_load(t.file);
     if (p == NULL)
         return 1;

@@ -44,11 +44,13 @@ enum oauth2_class {
     OAUTH2_OK = 0,
     OAUTH2_TRANSIENT,    /* try again soon; nothing is known to be wrong */
     OAUTH2_NEEDS_LOGIN,  /* the refresh token is dead */
-    OAUTH2_CLIENT,       /* the client is refused: all its accounts */
+    OAUTH2_CLIENT,       /* the client or the service account is refused, or its
+                          * file cannot be used: all accounts of it */
     OAUTH2_NO_MAILBOX,   /* the service account's subject does not exist */
     OAUTH2_UNAUTHORIZED, /* delegation is missing, or not yet spread */
     OAUTH2_CLOCK,        /* our clock is off: correct it and try again */
-    OAUTH2_CONFIG,       /* configuration, or our bug */
+    OAUTH2_CONFIG,       /* configuration, an administrator's policy, our bug */
+    OAUTH2_SECRET,       /* the refresh token's file cannot be used */
     OAUTH2_CLASSES,
 };
 
@@ -56,16 +58,26 @@ const char *oauth2_class_name(enum oauth2_class c);
 
 struct oauth2_answer {
     enum oauth2_class class;
-    char *access_token;  /* OK; owned, wiped by oauth2_answer_free */
-    char *refresh_token; /* a rotated one; NULL = keep the old one */
-    int64_t expires_in_s;
-    char why[200]; /* a sentence for an administrator: what, and what to do */
+    char *access_token;    /* OK; owned, wiped by oauth2_answer_free */
+    char *refresh_token;   /* a rotated one; NULL = keep the old one */
+    int64_t expires_in_s;  /* OK; 1.. */
+    int64_t retry_after_s; /* the endpoint asked for so much rest; 0 = not */
+    char why[300]; /* else: a sentence for an administrator: what, and what to
+                    * do; printable ASCII, none of it a secret */
 };
 
-/* http_status 0: no answer arrived (then `why` is the caller's to fill).
- * A body that is not JSON is transient whatever its status. */
-void oauth2_parse(unsigned http_status, const char *body, size_t len,
-                  struct oauth2_answer *ret);
+/* Longer ones, and such with other characters than RFC 6749 A.12 and A.17
+ * allow, are not taken. */
+enum { OAUTH2_REFRESH_TOKEN_MAX = 8192 };
+
+bool oauth2_refresh_token_ok(const char *token);
+
+enum oauth2_grant { OAUTH2_GRANT_REFRESH, OAUTH2_GRANT_JWT };
+
+/* What the endpoint answered to that grant.  A body that is not JSON is
+ * transient whatever its status. */
+void oauth2_parse(enum oauth2_grant grant, unsigned http_status,
+                  const char *body, size_t len, struct oauth2_answer *ret);
 void oauth2_answer_free(struct oauth2_answer *a);
 
 #endif

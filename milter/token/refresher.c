@@ -1,90 +1,120 @@
-/* milter/token/refresher.c - see refresher.h.
+/* milter/token/refresher.c - see refresher.h: who needs a token, and when.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "milter/token/refresher.h"
-
-#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "milter/base/log.h"
-#include "milter/token/grant.h"
-#include "milter/token/secret.h"
+#include "milter/token/refresher_private.h"
 
 enum {
-    TABLE = 16384,
-    WEEK_MS = 7 * 86400 * 1000,
-    HOUR_MS = 3600 * 1000,
-    BACKOFF_MAX_MS = 300 * 1000,
     /* A token refused again so soon is not cured by asking faster. */
     REFUSED_PAUSE_MS = 5000,
     /* A template's mailbox that nobody has asked for rests. */
     TEMPLATE_IDLE_MS = 86400 * 1000,
+    /* A rotated refresh token that is in no file: again so soon. */
+    SAVE_MS = 30 * 1000,
 };
 
-/* One account's token. */
-struct entry {
-    struct entry *next;  /* in the table */
-    struct entry *ready; /* in the workers' queue */
-    bool asking;         /* a worker has it, or it is queued */
-    bool gone;           /* dropped while asking */
-    bool is_template;
-    struct token_status status;
-    uint64_t due_ms; /* boot clock */
-    uint64_t wanted_ms, fetched_ms;
-    uint64_t stamp; /* of the secret file at the last try */
-    unsigned failures;
-    int64_t skew_s; /* endpoint's clock less ours */
-};
-
-struct refresher {
-    struct refresher_options o;
-    pthread_mutex_t lock;
-    pthread_cond_t work;
-    bool stopping;
-    struct entry *table[TABLE];
-    struct entry *ready, **ready_end;
-    unsigned n_workers;
-    pthread_t *worker;
-};
-
-static uint64_t
-jitter(uint64_t ms, unsigned percent)
+uint32_t
+refresher_random(void)
 {
-    uint32_t r = 0;
-    uint64_t span = ms * percent / 100;
+    uint32_t n = 0;
 
-    if (getrandom(&r, sizeof r, GRND_NONBLOCK) != sizeof r || span == 0)
-        return ms;
-    return ms - span + r % (2 * span + 1);
+    if (getrandom(&n, sizeof n, GRND_NONBLOCK) != sizeof n)
+        return 0;
+    return n;
 }
+
+/* ---- accounts and clients ---- */
 
 static struct entry *
 find(struct refresher *r, uint64_t id)
 {
-    struct entry *e = r->table[id % TABLE];
+    struct entry *e = r->table[id % REFRESHER_TABLE];
 
     while (e != NULL && e->status.id != id)
         e = e->next;
     return e;
 }
 
+static struct client *
+client_of(struct refresher *r, const struct account *a)
+{
+    bool named = a->auth == AUTH_REFRESH_TOKEN;
+    struct client *c;
+    char *key;
+
+    if (asprintf(&key, named ? "client %s" : "key %s",
+                 named ? a->client->name : a->secret_file) < 0)
+        return NULL;
+    for (c = r->clients; c != NULL; c = c->next)
+        if (strcmp(c->key, key) == 0) {
+            free(key);
+            return c;
+        }
+    c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        free(key);
+        return NULL;
+    }
+    c->key = key;
+    c->next = r->clients;
+    r->clients = c;
+    return c;
+}
+
+/* When a token of the last run, taken over by the book, wants its renewal; 0 =
+ * there is none, or it has run out. */
+static uint64_t
+adopted_ms(const struct token_status *s, int64_t wall_ms)
+{
+    int64_t life_s = s->expires_at_s - s->fetched_at_s;
+    int64_t left_ms = s->fetched_at_s * 1000 + life_s * 800 - wall_ms;
+
+    if (s->state != TOKEN_OK || s->serial == 0 || life_s <= 0 ||
+        s->expires_at_s * 1000 <= wall_ms)
+        return 0;
+    /* A clock that was set back must not put it off. */
+    if (left_ms > life_s * 800)
+        return 0;
+    return left_ms > 0 ? (uint64_t)left_ms : 0;
+}
+
 static struct entry *
 add(struct refresher *r, const struct mailbox *m, const char *identity)
 {
     struct entry *e = calloc(1, sizeof *e);
+    struct client *c = client_of(r, m->account);
+    uint64_t now_ms = clock_boot_ms(r->o.clock);
 
-    if (e == NULL)
+    if (e == NULL || c == NULL) {
+        log_error("account=%s out of memory", identity);
+        free(e);
         return NULL;
+    }
+    e->due_ms = e->wanted_ms = now_ms;
+    if (token_book_get(r->o.book, m->id, &e->status) == STATE_OK) {
+        e->due_ms += adopted_ms(&e->status, clock_wall_ms(r->o.clock));
+        if (e->due_ms == now_ms)
+            e->status.state = TOKEN_NONE;
+    }
     e->status.id = m->id;
-    strcpy(e->status.identity, identity);
+    snprintf(e->status.identity, sizeof e->status.identity, "%s", identity);
     e->is_template = m->account->is_template;
-    e->due_ms = clock_boot_ms(r->o.clock);
-    e->wanted_ms = e->due_ms;
-    e->next = r->table[m->id % TABLE];
-    r->table[m->id % TABLE] = e;
+    e->client = c;
+    e->next = r->table[m->id % REFRESHER_TABLE];
+    r->table[m->id % REFRESHER_TABLE] = e;
     return e;
+}
+
+static void
+entry_free(struct entry *e)
+{
+    refresh_token_free(&e->unsaved);
+    free(e);
 }
 
 static bool
@@ -93,137 +123,80 @@ wants_tokens(const struct account *a)
     return a->auth == AUTH_REFRESH_TOKEN || a->auth == AUTH_SERVICE_ACCOUNT;
 }
 
-/* ---- what an answer does to the schedule ---- */
-
-static enum token_state
-state_of(enum oauth2_class c)
-{
-    switch (c) {
-    case OAUTH2_OK:
-        return TOKEN_OK;
-    case OAUTH2_NEEDS_LOGIN:
-        return TOKEN_NEEDS_LOGIN;
-    case OAUTH2_CLIENT:
-        return TOKEN_CLIENT_BROKEN;
-    case OAUTH2_NO_MAILBOX:
-        return TOKEN_NO_MAILBOX;
-    case OAUTH2_UNAUTHORIZED:
-    case OAUTH2_CONFIG:
-        return TOKEN_CONFIG;
-    default:
-        return TOKEN_RETRYING;
-    }
-}
-
-static uint64_t
-pause_ms(const struct entry *e, const struct oauth2_answer *a)
-{
-    uint64_t life_ms, backoff_ms;
-
-    switch (a->class) {
-    case OAUTH2_OK:
-        life_ms = (uint64_t)a->expires_in_s * 1000;
-        return jitter(life_ms * 4 / 5 < WEEK_MS ? life_ms * 4 / 5 : WEEK_MS, 5);
-    case OAUTH2_NEEDS_LOGIN:
-    case OAUTH2_NO_MAILBOX:
-        return jitter(6 * (uint64_t)HOUR_MS, 5);
-    case OAUTH2_UNAUTHORIZED:
-    case OAUTH2_CONFIG:
-        return jitter(HOUR_MS, 5);
-    case OAUTH2_CLIENT:
-        return jitter(HOUR_MS / 6, 5);
-    default:
-        backoff_ms = e->failures < 10 ? 1000ull << e->failures : BACKOFF_MAX_MS;
-        return jitter(backoff_ms < BACKOFF_MAX_MS ? backoff_ms : BACKOFF_MAX_MS,
-                      25);
-    }
-}
-
-static void
-log_change(const struct entry *e, enum token_state before,
-           const struct oauth2_answer *a)
-{
-    bool bad = e->status.state != TOKEN_OK;
-    struct log_line l;
-
-    if (e->status.state == before && !bad) {
-        l = log_line(LOG_LEVEL_DEBUG);
-    } else {
-        l = log_line(bad ? LOG_LEVEL_WARN : LOG_LEVEL_INFO);
-    }
-    log_kv(&l, "account", e->status.identity);
-    log_kv(&l, "token", token_state_name(e->status.state));
-    if (!bad)
-        log_kv_u64(&l, "life_s", (uint64_t)a->expires_in_s);
-    log_kv(&l, "why", bad ? a->why : "");
-    log_end(&l);
-}
-
-/* Under the lock. */
-static void
-apply(struct refresher *r, struct entry *e, const struct oauth2_answer *a)
-{
-    uint64_t now_ms = clock_boot_ms(r->o.clock);
-    int64_t wall_ms = clock_wall_ms(r->o.clock);
-    struct token_status *s = &e->status;
-    enum token_state before = s->state;
-    enum state_result result;
-
-    s->state = state_of(a->class);
-    e->due_ms = now_ms + pause_ms(e, a);
-    s->next_try_at_s = (wall_ms + (int64_t)(e->due_ms - now_ms)) / 1000;
-    if (a->class == OAUTH2_OK) {
-        e->failures = 0;
-        e->fetched_ms = now_ms;
-        s->error[0] = 0;
-        s->fetched_at_s = wall_ms / 1000;
-        s->expires_at_s = wall_ms / 1000 + a->expires_in_s;
-        /* Counts on over restarts: the agent compares serials. */
-        s->serial =
-            (uint64_t)wall_ms > s->serial ? (uint64_t)wall_ms : s->serial + 1;
-        result = token_book_publish(r->o.book, s, a->access_token,
-                                    strlen(a->access_token));
-    } else {
-        e->failures++;
-        memcpy(s->error, a->why, sizeof s->error);
-        result = token_book_set(r->o.book, s);
-    }
-    if (result != STATE_OK)
-        log_error("account=%s token cannot be published: %s", s->identity,
-                  state_result_text(result));
-    log_change(e, before, a);
-}
-
 /* ---- workers ---- */
 
+/* Stores what could not be stored before. */
+static void
+save(const struct refresher *r, struct entry *e)
+{
+    struct conf *conf = conf_ref(r->o.conf);
+    struct mailbox m;
+    struct grant_request q = {
+        .policy = conf->policy, .mailbox = &m, .unsaved = &e->unsaved};
+
+    if (policy_mailbox(conf->policy, e->status.identity, &m))
+        grant_save(&q);
+    conf_unref(conf);
+}
+
+static void
+ask(struct refresher *r, struct entry *e, struct oauth2_answer *ret,
+    uint64_t *ret_client_stamp)
+{
+    struct conf *conf = conf_ref(r->o.conf);
+    struct mailbox m;
+    struct grant_request q = {
+        .policy = conf->policy,
+        .mailbox = &m,
+        .clock = r->o.clock,
+        .post = r->o.post,
+        .stop = &r->stopping,
+        .skew_s = e->skew_s,
+        .unsaved = &e->unsaved,
+    };
+
+    *ret = (struct oauth2_answer){.class = OAUTH2_CONFIG};
+    snprintf(ret->why, sizeof ret->why, "the account is no longer configured");
+    *ret_client_stamp = 0;
+    if (policy_mailbox(conf->policy, e->status.identity, &m) &&
+        wants_tokens(m.account)) {
+        *ret_client_stamp = grant_client_stamp(m.account);
+        grant_ask(&q, ret);
+        /* After the answer, which may have changed the rotated one. */
+        e->stamp = grant_stamp(conf->policy, &m);
+        e->skew_s = q.skew_s;
+    }
+    conf_unref(conf);
+}
+
+/* The entry is this thread's alone; the lock is given back meanwhile. */
 static void
 work_off(struct refresher *r, struct entry *e)
 {
-    struct grant_request q = {
-        .clock = r->o.clock,
-        .post = r->o.post,
-        .skew_s = e->skew_s,
-    };
-    struct conf *conf = conf_ref(r->o.conf);
-    struct oauth2_answer a = {.class = OAUTH2_CONFIG};
-    struct mailbox m;
+    struct client *c = e->client;
+    bool probe = c->refused;
+    uint64_t client_stamp;
+    struct oauth2_answer a;
 
-    pthread_mutex_unlock(&r->lock);
-    if (policy_mailbox(conf->policy, e->status.identity, &m)) {
-        q.policy = conf->policy;
-        q.mailbox = &m;
-        grant_ask(&q, &a);
-    } else {
-        strcpy(a.why, "the account is no longer configured");
+    e->save_ms = clock_boot_ms(r->o.clock) + SAVE_MS;
+    if (e->job == JOB_SAVE) {
+        pthread_mutex_unlock(&r->lock);
+        save(r, e);
+        pthread_mutex_lock(&r->lock);
+        return;
     }
+    /* Refused since it was queued, and somebody else tries it. */
+    if (probe && c->probing)
+        return;
+    c->probing = probe;
+    pthread_mutex_unlock(&r->lock);
+    ask(r, e, &a, &client_stamp);
     pthread_mutex_lock(&r->lock);
-    if (q.mailbox != NULL)
-        e->stamp = secret_stamp(m.account->secret_file);
-    e->skew_s = q.skew_s;
+    if (probe)
+        c->probing = false;
     if (!e->gone)
-        apply(r, e, &a);
+        refresher_apply(r, e, &a, client_stamp);
     oauth2_answer_free(&a);
-    conf_unref(conf);
 }
 
 static void *
@@ -232,7 +205,7 @@ worker(void *cookie)
     struct refresher *r = cookie;
 
     pthread_mutex_lock(&r->lock);
-    while (!r->stopping) {
+    while (!atomic_load(&r->stopping)) {
         struct entry *e = r->ready;
 
         if (e == NULL) {
@@ -243,10 +216,11 @@ worker(void *cookie)
         if (r->ready == NULL)
             r->ready_end = &r->ready;
         e->ready = NULL;
-        work_off(r, e);
-        e->asking = false;
+        if (!e->gone)
+            work_off(r, e);
+        e->job = JOB_NONE;
         if (e->gone)
-            free(e);
+            entry_free(e);
     }
     pthread_mutex_unlock(&r->lock);
     return NULL;
@@ -280,18 +254,27 @@ refresher_free(struct refresher *r)
     if (r == NULL)
         return;
     pthread_mutex_lock(&r->lock);
-    r->stopping = true;
+    atomic_store(&r->stopping, true);
     pthread_cond_broadcast(&r->work);
     pthread_mutex_unlock(&r->lock);
     for (unsigned i = 0; i < r->n_workers; i++)
         pthread_join(r->worker[i], NULL);
-    for (unsigned i = 0; i < TABLE; i++)
+    for (unsigned i = 0; i < REFRESHER_TABLE; i++)
         while (r->table[i] != NULL) {
             struct entry *e = r->table[i];
 
             r->table[i] = e->next;
-            free(e);
+            if (e->unsaved.text != NULL)
+                save(r, e); /* the last chance */
+            entry_free(e);
         }
+    while (r->clients != NULL) {
+        struct client *c = r->clients;
+
+        r->clients = c->next;
+        free(c->key);
+        free(c);
+    }
     pthread_cond_destroy(&r->work);
     pthread_mutex_destroy(&r->lock);
     free(r->worker);
@@ -300,21 +283,23 @@ refresher_free(struct refresher *r)
 
 /* ---- who is on the list ---- */
 
-void
-refresher_reload(struct refresher *r)
+/* Drops who is gone; who was refused is asked for again. */
+static void
+look_again(struct refresher *r, const struct policy *p)
 {
-    struct conf *conf = conf_ref(r->o.conf);
-    const struct policy *p = conf->policy;
     uint64_t now_ms = clock_boot_ms(r->o.clock);
     struct mailbox m;
 
-    pthread_mutex_lock(&r->lock);
-    for (unsigned i = 0; i < TABLE; i++)
+    for (unsigned i = 0; i < REFRESHER_TABLE; i++)
         for (struct entry **at = &r->table[i]; *at != NULL;) {
             struct entry *e = *at;
 
             if (policy_mailbox(p, e->status.identity, &m) &&
                 wants_tokens(m.account)) {
+                struct client *c = client_of(r, m.account);
+
+                if (c != NULL) /* else, without memory, the old one */
+                    e->client = c;
                 if (e->status.state != TOKEN_OK)
                     e->due_ms = now_ms;
                 at = &e->next;
@@ -322,9 +307,22 @@ refresher_reload(struct refresher *r)
             }
             *at = e->next;
             e->gone = true;
-            if (!e->asking)
-                free(e);
+            if (e->job == JOB_NONE)
+                entry_free(e);
         }
+    for (struct client *c = r->clients; c != NULL; c = c->next)
+        c->due_ms = now_ms;
+}
+
+void
+refresher_reload(struct refresher *r)
+{
+    struct conf *conf = conf_ref(r->o.conf);
+    const struct policy *p = conf->policy;
+    struct mailbox m;
+
+    pthread_mutex_lock(&r->lock);
+    look_again(r, p);
     for (size_t i = 0; i < p->n_accounts; i++) {
         const struct account *a = &p->accounts[i];
         char identity[IDENTITY_MAX + 1];
@@ -332,9 +330,8 @@ refresher_reload(struct refresher *r)
         if (a->is_template || !wants_tokens(a))
             continue;
         mailbox_identity(a->address, a->smarthost->name, identity);
-        if (policy_mailbox(p, identity, &m) && find(r, m.id) == NULL &&
-            add(r, &m, identity) == NULL)
-            log_error("account=%s out of memory", identity);
+        if (policy_mailbox(p, identity, &m) && find(r, m.id) == NULL)
+            add(r, &m, identity);
     }
     pthread_mutex_unlock(&r->lock);
     conf_unref(conf);
@@ -365,7 +362,7 @@ refresher_want(struct refresher *r, const char *identity,
 
         e->wanted_ms = now_ms;
         /* Lasting failures wait for a person, not for the next message. */
-        if (useless && !e->asking &&
+        if (useless && e->job != JOB_ASK &&
             (e->status.state == TOKEN_OK || e->status.state == TOKEN_NONE)) {
             uint64_t soonest = e->fetched_ms + REFUSED_PAUSE_MS;
 
@@ -377,6 +374,8 @@ refresher_want(struct refresher *r, const char *identity,
     conf_unref(conf);
 }
 
+/* ---- what is due ---- */
+
 /* Somebody has put a new secret where an old one was refused. */
 static bool
 secret_changed(const struct policy *p, const struct entry *e)
@@ -387,7 +386,24 @@ secret_changed(const struct policy *p, const struct entry *e)
         e->status.state == TOKEN_RETRYING ||
         !policy_mailbox(p, e->status.identity, &m))
         return false;
-    return secret_stamp(m.account->secret_file) != e->stamp;
+    if (e->client->refused)
+        return grant_client_stamp(m.account) != e->client->stamp;
+    return grant_stamp(p, &m) != e->stamp;
+}
+
+static enum job
+what_is_due(const struct policy *p, const struct entry *e, uint64_t now_ms)
+{
+    const struct client *c = e->client;
+    bool due = c->refused ? !c->probing && c->due_ms <= now_ms
+                          : e->due_ms <= now_ms &&
+                                (!e->is_template ||
+                                 now_ms - e->wanted_ms <= TEMPLATE_IDLE_MS);
+
+    if (due || (!c->probing && secret_changed(p, e)))
+        return JOB_ASK;
+    return e->unsaved.text != NULL && e->save_ms <= now_ms ? JOB_SAVE
+                                                           : JOB_NONE;
 }
 
 void
@@ -398,18 +414,16 @@ refresher_tick(struct refresher *r)
     bool any = false;
 
     pthread_mutex_lock(&r->lock);
-    for (unsigned i = 0; i < TABLE; i++)
+    for (unsigned i = 0; i < REFRESHER_TABLE; i++)
         for (struct entry *e = r->table[i]; e != NULL; e = e->next) {
-            if (e->asking)
+            if (e->job != JOB_NONE)
                 continue;
-            if (e->due_ms > now_ms) {
-                if (!secret_changed(conf->policy, e))
-                    continue;
-            } else if (e->is_template &&
-                       now_ms - e->wanted_ms > TEMPLATE_IDLE_MS) {
+            e->job = what_is_due(conf->policy, e, now_ms);
+            if (e->job == JOB_NONE)
                 continue;
-            }
-            e->asking = true;
+            /* One probe at a time: the others find the client not due. */
+            if (e->job == JOB_ASK && e->client->refused)
+                e->client->due_ms = UINT64_MAX;
             *r->ready_end = e;
             r->ready_end = &e->ready;
             any = true;

@@ -11,15 +11,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <openssl/evp.h>
+
 #include "milter/base/conf.h"
+#include "milter/token/oauth2.h"
+#include "milter/token/wipe.h"
 
-enum { PATH_ROOM = 512 };
+enum { PATH_ROOM = 512, HEX_LEN = 2 * SECRET_DIGEST };
 
-static bool
-rotated_path(const char *directory, uint64_t account, char ret[PATH_ROOM])
+void
+refresh_token_free(struct refresh_token *t)
 {
-    return snprintf(ret, PATH_ROOM, "%s/tokens/%016" PRIx64 ".token", directory,
-                    account) < PATH_ROOM;
+    wipe_free(t->text);
+    *t = (struct refresh_token){NULL, {0}};
 }
 
 uint64_t
@@ -30,77 +34,199 @@ secret_stamp(const char *path)
 
     if (stat(path, &st) != 0)
         return 0;
-    h = (uint64_t)st.st_mtim.tv_sec * 1000000007u + (uint64_t)st.st_ino;
-    h = h * 1000000007u + (uint64_t)st.st_mtim.tv_nsec;
+    h = (uint64_t)st.st_ctim.tv_sec * 1000000007u + (uint64_t)st.st_ino;
+    h = h * 1000000007u + (uint64_t)st.st_ctim.tv_nsec;
     h = h * 1000000007u + (uint64_t)st.st_size;
     return h != 0 ? h : 1;
 }
 
 static bool
-newer(const char *path, const char *than)
+rotated_path(const char *directory, uint64_t account, char ret[PATH_ROOM],
+             char *err, size_t err_size)
 {
-    struct stat a, b;
+    int n = snprintf(ret, PATH_ROOM, "%s/tokens/%016" PRIx64 ".token",
+                     directory, account);
 
-    if (stat(path, &a) != 0)
-        return false;
-    if (stat(than, &b) != 0)
+    if (n > 0 && n < PATH_ROOM)
         return true;
-    return a.st_mtim.tv_sec != b.st_mtim.tv_sec
-               ? a.st_mtim.tv_sec > b.st_mtim.tv_sec
-               : a.st_mtim.tv_nsec >= b.st_mtim.tv_nsec;
+    snprintf(err, err_size, "%s: the path is too long", directory);
+    return false;
+}
+
+uint64_t
+secret_rotated_stamp(const char *directory, uint64_t account)
+{
+    char path[PATH_ROOM], err[1];
+
+    return rotated_path(directory, account, path, err, sizeof err)
+               ? secret_stamp(path)
+               : 0;
+}
+
+/* ---- reading ---- */
+
+static bool
+set_text(struct refresh_token *t, const char *text, char *err, size_t err_size)
+{
+    t->text = wipe_strdup(text);
+    if (t->text == NULL)
+        snprintf(err, err_size, "out of memory");
+    return t->text != NULL;
+}
+
+static bool
+read_configured(const char *path, struct refresh_token *ret, char *err,
+                size_t err_size)
+{
+    char *text;
+    size_t len;
+    bool ok = false;
+
+    if (!conf_secret(path, SECRET_MAX, &text, &len, err, err_size))
+        return false;
+    if (!oauth2_refresh_token_ok(text))
+        snprintf(err, err_size, "%s: want one line, a refresh token alone",
+                 path);
+    else if (EVP_Digest(text, len, ret->origin, NULL, EVP_sha256(), NULL) != 1)
+        snprintf(err, err_size, "out of memory");
+    else
+        ok = set_text(ret, text, err, err_size);
+    conf_secret_free(text, len);
+    return ok;
+}
+
+static void
+to_hex(const uint8_t digest[SECRET_DIGEST], char ret[HEX_LEN + 1])
+{
+    for (unsigned i = 0; i < SECRET_DIGEST; i++)
+        snprintf(ret + (size_t)2 * i, 3, "%02x", digest[i]);
+}
+
+/* What a file of ours holds: two lines, token and origin in hexadecimal.
+ * ret->text stays NULL when its origin is not the one in ret. */
+static bool
+read_rotated(const char *path, struct refresh_token *ret, char *err,
+             size_t err_size)
+{
+    char hex[HEX_LEN + 1], *text, *line;
+    size_t len;
+    bool ok = false;
+
+    if (!conf_secret(path, SECRET_MAX, &text, &len, err, err_size))
+        return false;
+    line = strchr(text, '\n');
+    if (line != NULL)
+        *line++ = 0;
+    to_hex(ret->origin, hex);
+    if (line == NULL || strlen(line) != HEX_LEN ||
+        strspn(line, "0123456789abcdef") != HEX_LEN ||
+        !oauth2_refresh_token_ok(text))
+        snprintf(err, err_size,
+                 "%s: not as gmroute-token writes it; move it away and use "
+                 "gmroutectl login",
+                 path);
+    else
+        ok = strcmp(line, hex) != 0 || set_text(ret, text, err, err_size);
+    conf_secret_free(text, len);
+    return ok;
 }
 
 bool
 secret_refresh_token(const char *directory, uint64_t account,
-                     const char *configured, char **ret, size_t *ret_len,
-                     char *err, size_t err_size)
+                     const char *configured,
+                     const struct refresh_token *unsaved,
+                     struct refresh_token *ret, char *err, size_t err_size)
 {
+    struct refresh_token first = {NULL, {0}}, rotated = {NULL, {0}};
     char path[PATH_ROOM];
+    bool ok = false;
 
-    if (rotated_path(directory, account, path) && newer(path, configured) &&
-        conf_secret(path, SECRET_MAX, ret, ret_len, err, err_size))
-        return true;
-    return conf_secret(configured, SECRET_MAX, ret, ret_len, err, err_size);
+    if (!rotated_path(directory, account, path, err, err_size) ||
+        !read_configured(configured, &first, err, err_size))
+        return false;
+    memcpy(rotated.origin, first.origin, SECRET_DIGEST);
+    if (unsaved->text != NULL &&
+        memcmp(unsaved->origin, first.origin, SECRET_DIGEST) == 0) {
+        ok = set_text(&rotated, unsaved->text, err, err_size);
+    } else {
+        ok = (access(path, F_OK) != 0 && errno == ENOENT) ||
+             read_rotated(path, &rotated, err, err_size);
+    }
+    if (!ok || rotated.text != NULL) {
+        refresh_token_free(&first);
+        first = rotated;
+    }
+    if (ok)
+        *ret = first;
+    return ok;
 }
+
+/* ---- writing ---- */
 
 static bool
 fsync_directory(const char *path)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), error;
     bool ok = fd >= 0 && fsync(fd) == 0;
 
+    error = errno;
     if (fd >= 0)
         close(fd);
+    errno = error;
     return ok;
 }
 
 static bool
-write_new(const char *path, const char *text)
+write_all(int fd, const char *text, size_t len)
 {
-    int fd =
-        open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    size_t len = strlen(text);
-    bool ok = fd >= 0 && write(fd, text, len) == (ssize_t)len && fsync(fd) == 0;
+    while (len > 0) {
+        ssize_t n = write(fd, text, len);
 
-    if (fd >= 0)
-        close(fd);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return false;
+        text += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+/* What a crash left under this name is in the way. */
+static bool
+write_new(const char *path, const struct refresh_token *t)
+{
+    char tail[HEX_LEN + 3] = "\n";
+    int fd, error;
+    bool ok;
+
+    to_hex(t->origin, tail + 1);
+    tail[HEX_LEN + 1] = '\n';
+    unlink(path);
+    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return false;
+    ok = write_all(fd, t->text, strlen(t->text)) &&
+         write_all(fd, tail, HEX_LEN + 2) && fsync(fd) == 0;
+    error = errno;
+    close(fd);
+    errno = error;
     return ok;
 }
 
 bool
-secret_store_refresh_token(const char *directory, uint64_t account,
-                           const char *token, char *err, size_t err_size)
+secret_store(const char *directory, uint64_t account,
+             const struct refresh_token *t, char *err, size_t err_size)
 {
     char folder[PATH_ROOM], path[PATH_ROOM], fresh[PATH_ROOM + 8];
 
-    if (snprintf(folder, sizeof folder, "%s/tokens", directory) >= PATH_ROOM ||
-        !rotated_path(directory, account, path)) {
-        snprintf(err, err_size, "%s: path is too long", directory);
+    if (!rotated_path(directory, account, path, err, err_size))
         return false;
-    }
+    snprintf(folder, sizeof folder, "%s/tokens", directory);
     snprintf(fresh, sizeof fresh, "%s.new", path);
-    if ((mkdir(folder, 0700) != 0 && errno != EEXIST) ||
-        !write_new(fresh, token) || rename(fresh, path) != 0 ||
+    if ((mkdir(folder, 0700) == 0 ? !fsync_directory(directory)
+                                  : errno != EEXIST) ||
+        !write_new(fresh, t) || rename(fresh, path) != 0 ||
         !fsync_directory(folder)) {
         snprintf(err, err_size, "%s: %s", path, strerror(errno));
         unlink(fresh);

@@ -2,9 +2,12 @@
  * ones go.
  * SPDX-License-Identifier: Apache-2.0
  *
- * A token that the endpoint rotated is kept under state.directory/tokens and
- * wins over the configured file, until that file is newer: then somebody has
- * logged in again.  Nothing here ever deletes a token.
+ * A token that the endpoint rotated is kept in state.directory/tokens, together
+ * with a digest of the configured token that it began with.  It is used in
+ * place of the configured one for as long as that file says the same; another
+ * content means that somebody has logged in again.  (Times are not looked at:
+ * whoever copies configuration about touches files without changing them.)
+ * Nothing here ever deletes a token.
  */
 #ifndef TOKEN_SECRET_H
 #define TOKEN_SECRET_H
@@ -13,19 +16,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SECRET_MAX = 64 * 1024 };
+enum { SECRET_MAX = 64 * 1024, SECRET_DIGEST = 32 /* octets: SHA-256 */ };
 
-/* The newer of the configured file and the rotated one; free with
- * conf_secret_free().  False with a sentence in err. */
+struct refresh_token {
+    char *text;                    /* owned; NULL = none */
+    uint8_t origin[SECRET_DIGEST]; /* of the configured token */
+};
+
+void refresh_token_free(struct refresh_token *t); /* wipes; NULL inside */
+
+/* The token to use next.  `unsaved`, if it holds one, stands for a rotated one
+ * that is in no file yet.  False with a sentence in err; never falls back to
+ * an older token then: using one twice can cost all. */
 bool secret_refresh_token(const char *directory, uint64_t account,
-                          const char *configured, char **ret, size_t *ret_len,
-                          char *err, size_t err_size);
+                          const char *configured,
+                          const struct refresh_token *unsaved,
+                          struct refresh_token *ret, char *err,
+                          size_t err_size);
 
 /* Writes a rotated token: new file, fsync, rename, fsync of the directory. */
-bool secret_store_refresh_token(const char *directory, uint64_t account,
-                                const char *token, char *err, size_t err_size);
+bool secret_store(const char *directory, uint64_t account,
+                  const struct refresh_token *t, char *err, size_t err_size);
 
-/* Changes whenever the file does (time, size, inode); 0 = no file. */
+/* Changes whenever the file does, also its owner or mode; 0 = no file. */
 uint64_t secret_stamp(const char *path);
+uint64_t secret_rotated_stamp(const char *directory, uint64_t account);
 
 #endif

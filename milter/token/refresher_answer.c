@@ -1,0 +1,192 @@
+/* milter/token/refresher_answer.c - what a token endpoint's answer changes: the
+ * account, its schedule, and everybody else of a client that is refused.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "milter/base/log.h"
+#include "milter/token/refresher_private.h"
+#include "milter/token/schedule.h"
+
+enum {
+    /* When a refused client is accepted again, its accounts come back over so
+     * many ms, not all at once. */
+    RETURN_MS = 30 * 1000,
+};
+
+static uint64_t
+pause_ms(const struct entry *e, const struct oauth2_answer *a)
+{
+    return schedule_pause_ms(&(struct schedule_facts){
+        .class = a->class,
+        .life_s = a->expires_in_s,
+        .retry_after_s = a->retry_after_s,
+        .failures = e->failures,
+        .random = refresher_random(),
+    });
+}
+
+static void
+set_due(struct refresher *r, struct entry *e, uint64_t due_ms)
+{
+    uint64_t now_ms = clock_boot_ms(r->o.clock);
+
+    e->due_ms = due_ms;
+    e->status.next_try_at_s =
+        (clock_wall_ms(r->o.clock) + (int64_t)(due_ms - now_ms)) / 1000;
+}
+
+static void
+published(const struct entry *e, enum state_result result)
+{
+    if (result != STATE_OK)
+        log_error("account=%s token cannot be published: %s",
+                  e->status.identity, state_result_text(result));
+}
+
+static void
+log_change(const struct entry *e, enum token_state before,
+           const struct oauth2_answer *a)
+{
+    bool bad = e->status.state != TOKEN_OK;
+    struct log_line l =
+        log_line(e->status.state == before && !bad ? LOG_LEVEL_DEBUG
+                 : bad                             ? LOG_LEVEL_WARN
+                                                   : LOG_LEVEL_INFO);
+
+    log_kv(&l, "account", e->status.identity);
+    log_kv(&l, "token", token_state_name(e->status.state));
+    if (!bad)
+        log_kv_u64(&l, "life_s", (uint64_t)a->expires_in_s);
+    else
+        log_kv(&l, "why", a->why);
+    log_end(&l);
+}
+
+static void
+publish_token(struct refresher *r, struct entry *e,
+              const struct oauth2_answer *a)
+{
+    int64_t wall_ms = clock_wall_ms(r->o.clock);
+    struct token_status *s = &e->status;
+
+    e->failures = 0;
+    e->fetched_ms = clock_boot_ms(r->o.clock);
+    s->error[0] = 0;
+    s->fetched_at_s = wall_ms / 1000;
+    s->expires_at_s = wall_ms / 1000 + a->expires_in_s;
+    /* Counts on over restarts: the agent compares serials. */
+    s->serial =
+        (uint64_t)wall_ms > s->serial ? (uint64_t)wall_ms : s->serial + 1;
+    set_due(r, e, e->fetched_ms + pause_ms(e, a));
+    published(e, token_book_publish(r->o.book, s, a->access_token,
+                                    strlen(a->access_token)));
+}
+
+static void
+publish_failure(struct refresher *r, struct entry *e,
+                const struct oauth2_answer *a)
+{
+    e->failures++;
+    snprintf(e->status.error, sizeof e->status.error, "%s", a->why);
+    set_due(r, e, clock_boot_ms(r->o.clock) + pause_ms(e, a));
+    published(e, token_book_set(r->o.book, &e->status));
+}
+
+/* ---- clients ---- */
+
+static void
+each_of_client(struct refresher *r, const struct client *c,
+               void (*fn)(struct refresher *r, struct entry *e,
+                          const struct oauth2_answer *a),
+               const struct oauth2_answer *a)
+{
+    for (unsigned i = 0; i < REFRESHER_TABLE; i++)
+        for (struct entry *e = r->table[i]; e != NULL; e = e->next)
+            if (e->client == c)
+                fn(r, e, a);
+}
+
+static void
+stop_account(struct refresher *r, struct entry *e,
+             const struct oauth2_answer *a)
+{
+    e->status.state = schedule_state(a->class);
+    snprintf(e->status.error, sizeof e->status.error, "%s", a->why);
+    set_due(r, e, e->client->due_ms);
+    published(e, token_book_set(r->o.book, &e->status));
+}
+
+static void
+return_account(struct refresher *r, struct entry *e,
+               const struct oauth2_answer *a)
+{
+    (void)a;
+    if (e->status.state == TOKEN_CLIENT_BROKEN)
+        set_due(r, e,
+                clock_boot_ms(r->o.clock) + refresher_random() % RETURN_MS);
+}
+
+/* One line for all its accounts, however many they are. */
+static void
+refuse_client(struct refresher *r, struct entry *e,
+              const struct oauth2_answer *a, uint64_t stamp)
+{
+    struct client *c = e->client;
+    bool first = !c->refused;
+    struct log_line l;
+
+    c->refused = true;
+    c->stamp = stamp;
+    c->due_ms = clock_boot_ms(r->o.clock) + pause_ms(e, a);
+    if (!first) {
+        stop_account(r, e, a);
+        return;
+    }
+    each_of_client(r, c, stop_account, a);
+    l = log_line(LOG_LEVEL_ERROR);
+    log_kv(&l, "oauth", c->key);
+    log_kv(&l, "token", token_state_name(e->status.state));
+    log_kv(&l, "why", a->why);
+    log_end(&l);
+}
+
+/* Has the endpoint taken the client, whatever it says of the account? */
+static bool speaks_for_client(enum oauth2_class class)
+{
+    return class == OAUTH2_OK || class == OAUTH2_NEEDS_LOGIN ||
+           class == OAUTH2_NO_MAILBOX;
+}
+
+static void
+client_is_back(struct refresher *r, struct client *c)
+{
+    c->refused = false;
+    log_info("oauth=\"%s\" is accepted again", c->key);
+    each_of_client(r, c, return_account, NULL);
+}
+
+void
+refresher_apply(struct refresher *r, struct entry *e,
+                const struct oauth2_answer *a, uint64_t client_stamp)
+{
+    enum token_state before = e->status.state;
+    struct client *c = e->client;
+
+    if (a->class == OAUTH2_CLIENT) {
+        e->failures++;
+        refuse_client(r, e, a, client_stamp);
+        return;
+    }
+    if (c->refused && speaks_for_client(a->class))
+        client_is_back(r, c);
+    else if (c->refused)
+        c->due_ms = clock_boot_ms(r->o.clock) + pause_ms(e, a);
+    e->status.state = schedule_state(a->class);
+    if (a->class == OAUTH2_OK)
+        publish_token(r, e, a);
+    else
+        publish_failure(r, e, a);
+    log_change(e, before, a);
+}

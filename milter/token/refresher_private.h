@@ -1,0 +1,66 @@
+/* milter/token/refresher_private.h - what refresher.c (who and when) and
+ * refresher_answer.c (what an answer changes) share.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * All of it is guarded by refresher.lock, but for an entry's `unsaved`, which
+ * belongs to the worker that has the entry.
+ */
+#ifndef TOKEN_REFRESHER_PRIVATE_H
+#define TOKEN_REFRESHER_PRIVATE_H
+
+#include <pthread.h>
+
+#include "milter/token/grant.h"
+#include "milter/token/refresher.h"
+
+enum { REFRESHER_TABLE = 16384 };
+
+/* An OAuth client, or a service account's key: what one refusal speaks for. */
+struct client {
+    struct client *next;
+    char *key;    /* "client NAME" or "key PATH" */
+    bool refused; /* nobody of it is asked for, but one probe at a time */
+    bool probing;
+    uint64_t due_ms; /* refused: of the next probe, boot clock */
+    uint64_t stamp;  /* of its file when it was refused */
+};
+
+enum job { JOB_NONE, JOB_ASK, JOB_SAVE };
+
+/* One account's token. */
+struct entry {
+    struct entry *next;  /* in the table */
+    struct entry *ready; /* in the workers' queue */
+    struct client *client;
+    enum job job; /* a worker has it, or it is queued */
+    bool gone;    /* dropped meanwhile */
+    bool is_template;
+    struct token_status status;
+    uint64_t due_ms;  /* boot clock */
+    uint64_t save_ms; /* next try to store `unsaved` */
+    uint64_t wanted_ms, fetched_ms;
+    uint64_t stamp; /* of the account's own secret at the last try */
+    unsigned failures;
+    int64_t skew_s;               /* endpoint's clock less ours */
+    struct refresh_token unsaved; /* rotated, and not on disk yet */
+};
+
+struct refresher {
+    struct refresher_options o;
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    atomic_bool stopping;
+    struct entry *table[REFRESHER_TABLE];
+    struct client *clients;
+    struct entry *ready, **ready_end;
+    unsigned n_workers;
+    pthread_t *worker;
+};
+
+uint32_t refresher_random(void);
+
+/* Takes in the answer for e; its stamps are those of now. */
+void refresher_apply(struct refresher *r, struct entry *e,
+                     const struct oauth2_answer *a, uint64_t client_stamp);
+
+#endif

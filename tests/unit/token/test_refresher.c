@@ -1,0 +1,431 @@
+/* tests/unit/token/test_refresher.c - mirrors milter/token/refresher.c: a day of
+ * tokens against an endpoint that is a function, on a clock that stands still.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "milter/token/refresher.h"
+#include "tests/unit/state/fixture.h"
+
+enum { ACCOUNTS = 20, LIFE_S = 3600 };
+
+/* ---- the endpoint ---- */
+
+static struct endpoint {
+    _Atomic unsigned asked;     /* requests so far */
+    _Atomic unsigned now, most; /* at once */
+    unsigned status;
+    const char *body;
+    unsigned pause_us;
+} endpoint;
+
+static const char a_token[] =
+    "{\"access_token\":\"ya29.token\",\"expires_in\":3600}";
+
+static void
+post(const struct https_request *q, struct https_answer *ret)
+{
+    unsigned now = atomic_fetch_add(&endpoint.now, 1) + 1;
+
+    (void)q;
+    if (now > atomic_load(&endpoint.most))
+        atomic_store(&endpoint.most, now);
+    memset(ret, 0, sizeof *ret);
+    buf_init(&ret->body, HTTPS_BODY_MAX);
+    ret->status = endpoint.status;
+    if (endpoint.status == 0)
+        snprintf(ret->error, sizeof ret->error, "no route to host");
+    assert_true(buf_add(&ret->body, endpoint.body, strlen(endpoint.body)));
+    if (endpoint.pause_us != 0)
+        usleep(endpoint.pause_us);
+    atomic_fetch_sub(&endpoint.now, 1);
+    atomic_fetch_add(&endpoint.asked, 1);
+}
+
+void
+https_answer_free(struct https_answer *a)
+{
+    buf_wipe_free(&a->body);
+}
+
+static void
+answer_with(unsigned status, const char *body)
+{
+    memset(&endpoint, 0, sizeof endpoint);
+    endpoint.status = status;
+    endpoint.body = body;
+}
+
+/* ---- a daemon without its loop ---- */
+
+static struct tower {
+    char directory[64], secret[100], token[100];
+    struct conf_holder *conf;
+    struct token_book *book;
+    struct status_reader *status;
+    struct refresher *refresher;
+    struct mailbox mailbox[ACCOUNTS];
+} t;
+
+static void
+write_file(const char *path, const char *text)
+{
+    FILE *f;
+
+    unlink(path);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+    assert_int_equal(chmod(path, 0600), 0);
+}
+
+static struct policy *
+make_policy(void)
+{
+    static char text[16384];
+    static struct diag d;
+    int n = snprintf(text, sizeof text,
+                     "gmroute: 1\n"
+                     "state: {directory: %s, runtime: %s, accounts: 100}\n"
+                     "oauth_clients: {corp: {client_id: i, "
+                     "client_secret_file: %s}}\n"
+                     "accounts:\n",
+                     t.directory, t.directory, t.secret);
+    struct policy *p;
+
+    for (unsigned i = 0; i < ACCOUNTS; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n,
+                      "  a%u: {address: a%u@example.com, auth: {oauth2: "
+                      "{client: corp, refresh_token_file: %s}}}\n",
+                      i, i, t.token);
+    p = policy_compile(text, (size_t)n, "/t.yaml", NULL, &d);
+    if (p == NULL)
+        fail_msg("%u: %s", d.item[0].at.line, d.item[0].text);
+    for (unsigned i = 0; i < ACCOUNTS; i++) {
+        char identity[64];
+
+        snprintf(identity, sizeof identity, "a%u@example.com", i);
+        assert_true(policy_mailbox(p, identity, &t.mailbox[i]));
+    }
+    return p;
+}
+
+static void
+start_book(void)
+{
+    char err[300];
+
+    assert_int_equal(
+        token_book_make(&t.book, t.directory, 100, err, sizeof err), STATE_OK);
+    t.refresher = refresher_new(&(struct refresher_options){
+        .conf = t.conf,
+        .book = t.book,
+        .clock = &fixture_clock,
+        .post = post,
+        .workers = 4,
+    });
+    assert_non_null(t.refresher);
+    refresher_reload(t.refresher);
+}
+
+static int
+start(void **state)
+{
+    (void)state;
+    fixture_directory(t.directory, sizeof t.directory);
+    /* The book looks at the machine's clock to see what has run out. */
+    atomic_store(&fixture_wall_ms, clock_wall_ms(&clock_real));
+    snprintf(t.secret, sizeof t.secret, "%s/corp.secret", t.directory);
+    snprintf(t.token, sizeof t.token, "%s/all.token", t.directory);
+    write_file(t.secret, "s\n");
+    write_file(t.token, "1//r\n");
+    t.conf = conf_holder_new(make_policy());
+    answer_with(200, a_token);
+    start_book();
+    t.status = status_reader_new(t.directory, true);
+    return t.conf == NULL || t.status == NULL;
+}
+
+static int
+stop(void **state)
+{
+    (void)state;
+    refresher_free(t.refresher);
+    token_book_free(t.book);
+    status_reader_free(t.status);
+    conf_holder_free(t.conf);
+    fixture_remove(t.directory);
+    return 0;
+}
+
+/* Ticks until so many requests have been made and nobody asks any more. */
+static void
+run_until(unsigned asked)
+{
+    unsigned before = 0;
+
+    for (unsigned i = 0; i < 5000; i++) {
+        refresher_tick(t.refresher);
+        usleep(1000);
+        if (atomic_load(&endpoint.asked) < asked ||
+            atomic_load(&endpoint.asked) != before ||
+            atomic_load(&endpoint.now) != 0) {
+            before = atomic_load(&endpoint.asked);
+            continue;
+        }
+        break;
+    }
+    /* What was asked has been published. */
+    usleep(20000);
+    assert_int_equal(atomic_load(&endpoint.asked), asked);
+}
+
+static struct token_status
+status_of(unsigned account)
+{
+    struct token_status s;
+
+    assert_int_equal(status_peek(t.status, t.mailbox[account].id, &s),
+                     STATE_OK);
+    return s;
+}
+
+static unsigned
+count(enum token_state state)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < ACCOUNTS; i++) {
+        struct token_status s;
+
+        n += status_peek(t.status, t.mailbox[i].id, &s) == STATE_OK &&
+             s.state == state;
+    }
+    return n;
+}
+
+/* ---- tests ---- */
+
+static void
+everybody_gets_one_and_it_is_renewed_in_time(void **state)
+{
+    struct token token;
+
+    (void)state;
+    run_until(ACCOUNTS);
+    assert_int_equal(count(TOKEN_OK), ACCOUNTS);
+    assert_int_equal(token_read(t.status, t.mailbox[0].id, &token), STATE_OK);
+    assert_int_equal(token.len, strlen("ya29.token"));
+    assert_true(atomic_load(&endpoint.most) <= 4);
+    fixture_pass(LIFE_S * 1000 * 75 / 100);
+    run_until(ACCOUNTS); /* too early for any */
+    fixture_pass(LIFE_S * 1000 * 10 / 100);
+    run_until(2 * ACCOUNTS); /* late for all */
+}
+
+static void
+a_restart_costs_no_request(void **state)
+{
+    (void)state;
+    run_until(ACCOUNTS);
+    fixture_pass(LIFE_S * 1000 / 2);
+    refresher_free(t.refresher);
+    token_book_free(t.book);
+    start_book();
+    run_until(ACCOUNTS);
+    assert_int_equal(count(TOKEN_OK), ACCOUNTS);
+    fixture_pass(LIFE_S * 1000 * 35 / 100);
+    run_until(2 * ACCOUNTS);
+}
+
+/* However many wait for it: a wish for what is being fetched is no second
+ * request. */
+static void
+many_wishes_are_one_request(void **state)
+{
+    uint64_t serial;
+
+    (void)state;
+    run_until(ACCOUNTS);
+    serial = status_of(3).serial;
+    endpoint.pause_us = 30000;
+    fixture_pass(10000); /* a token refused at once would be pointless */
+    for (unsigned i = 0; i < 20; i++) {
+        refresher_want(t.refresher, "a3@example.com", serial);
+        refresher_tick(t.refresher);
+        usleep(1000);
+    }
+    run_until(ACCOUNTS + 1);
+    assert_true(status_of(3).serial > serial);
+    /* Who saw the old one refused only now gets the new one. */
+    refresher_want(t.refresher, "a3@example.com", serial);
+    run_until(ACCOUNTS + 1);
+}
+
+static void
+a_refused_client_is_asked_for_once(void **state)
+{
+    (void)state;
+    run_until(ACCOUNTS);
+    answer_with(401, "{\"error\":\"invalid_client\"}");
+    fixture_pass(LIFE_S * 1000 * 76 / 100); /* about when the first are due */
+    for (unsigned i = 0; i < 50 && atomic_load(&endpoint.asked) == 0; i++) {
+        fixture_pass(10000);
+        refresher_tick(t.refresher);
+        usleep(5000);
+    }
+    usleep(20000);
+    assert_in_range(atomic_load(&endpoint.asked), 1, 4);
+    assert_int_equal(count(TOKEN_CLIENT_BROKEN), ACCOUNTS);
+    assert_non_null(strstr(status_of(7).error, "client_secret_file"));
+    /* The tokens they have are as good as ever. */
+    assert_true(status_of(7).expires_at_s * 1000 >
+                atomic_load(&fixture_wall_ms));
+
+    /* Ten minutes later one tries, for all of them. */
+    answer_with(401, "{\"error\":\"invalid_client\"}");
+    fixture_pass(11 * 60 * 1000);
+    run_until(1);
+    run_until(1);
+    answer_with(200, a_token);
+    fixture_pass(11 * 60 * 1000);
+    run_until(1);
+    fixture_pass(31 * 1000);
+    run_until(ACCOUNTS);
+    assert_int_equal(count(TOKEN_OK), ACCOUNTS);
+}
+
+static void
+a_new_client_secret_is_tried_at_once(void **state)
+{
+    (void)state;
+    answer_with(401, "{\"error\":\"invalid_client\"}");
+    for (unsigned i = 0; i < 50 && count(TOKEN_CLIENT_BROKEN) != ACCOUNTS;
+         i++) {
+        refresher_tick(t.refresher);
+        usleep(5000);
+        if (atomic_load(&endpoint.asked) == 0)
+            continue;
+        break;
+    }
+    usleep(20000);
+    assert_int_equal(count(TOKEN_CLIENT_BROKEN), ACCOUNTS);
+    answer_with(200, a_token);
+    run_until(0);
+    write_file(t.secret, "another\n");
+    fixture_pass(1000);
+    for (unsigned i = 0; i < 50 && atomic_load(&endpoint.asked) == 0; i++) {
+        refresher_tick(t.refresher);
+        usleep(2000);
+    }
+    fixture_pass(31 * 1000);
+    run_until(ACCOUNTS);
+    assert_int_equal(count(TOKEN_OK), ACCOUNTS);
+}
+
+static void
+a_passing_failure_leaves_the_token_in_use(void **state)
+{
+    struct token_status s;
+    unsigned asked;
+
+    (void)state;
+    run_until(ACCOUNTS);
+    answer_with(0, "");
+    fixture_pass(LIFE_S * 1000 * 85 / 100);
+    run_until(ACCOUNTS);
+    s = status_of(0);
+    assert_int_equal(s.state, TOKEN_RETRYING);
+    assert_true(s.expires_at_s * 1000 > atomic_load(&fixture_wall_ms));
+    assert_non_null(strstr(s.error, "no route to host"));
+    /* One second, then two, ...: not at once, but soon. */
+    run_until(ACCOUNTS);
+    fixture_pass(1300);
+    run_until(2 * ACCOUNTS);
+    asked = atomic_load(&endpoint.asked);
+    answer_with(200, a_token);
+    fixture_pass(10000);
+    run_until(ACCOUNTS);
+    assert_int_equal(asked, 2 * ACCOUNTS);
+    assert_int_equal(count(TOKEN_OK), ACCOUNTS);
+}
+
+static void
+a_dead_refresh_token_waits_for_a_person(void **state)
+{
+    (void)state;
+    answer_with(400, "{\"error\":\"invalid_grant\"}");
+    run_until(ACCOUNTS);
+    assert_int_equal(count(TOKEN_NEEDS_LOGIN), ACCOUNTS);
+    fixture_pass(3600 * 1000);
+    refresher_want(t.refresher, "a1@example.com", 0);
+    run_until(ACCOUNTS); /* no message makes it come sooner */
+    answer_with(200, a_token);
+    write_file(t.token, "1//login\n");
+    run_until(ACCOUNTS);
+    assert_int_equal(count(TOKEN_OK), ACCOUNTS);
+}
+
+static void
+a_rotated_token_is_kept_until_it_is_on_disk(void **state)
+{
+    static const char rotated[] =
+        "{\"access_token\":\"x\",\"refresh_token\":\"1//new\"}";
+    char folder[100], path[160];
+
+    (void)state;
+    /* A directory that cannot be unlinked is where the new file would be. */
+    snprintf(folder, sizeof folder, "%s/tokens", t.directory);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    for (unsigned i = 0; i < ACCOUNTS; i++) {
+        snprintf(path, sizeof path, "%s/%016" PRIx64 ".token.new", folder,
+                 t.mailbox[i].id);
+        assert_int_equal(mkdir(path, 0700), 0);
+    }
+    answer_with(200, rotated);
+    run_until(ACCOUNTS);
+    assert_int_equal(count(TOKEN_OK), ACCOUNTS);
+    for (unsigned i = 0; i < ACCOUNTS; i++) {
+        snprintf(path, sizeof path, "%s/%016" PRIx64 ".token.new", folder,
+                 t.mailbox[i].id);
+        assert_int_equal(rmdir(path), 0);
+    }
+    assert_int_equal(fixture_count(folder, ""), 2); /* . and .. */
+    fixture_pass(31 * 1000);
+    run_until(ACCOUNTS); /* stored, with no further request */
+    for (unsigned i = 0; i < 200 && fixture_count(folder, "") < ACCOUNTS + 2;
+         i++)
+        usleep(5000);
+    assert_int_equal(fixture_count(folder, ""), ACCOUNTS + 2);
+    fixture_remove(folder);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, start, stop)
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(everybody_gets_one_and_it_is_renewed_in_time),
+        TEST(a_restart_costs_no_request),
+        TEST(many_wishes_are_one_request),
+        TEST(a_refused_client_is_asked_for_once),
+        TEST(a_new_client_secret_is_tried_at_once),
+        TEST(a_passing_failure_leaves_the_token_in_use),
+        TEST(a_dead_refresh_token_waits_for_a_person),
+        TEST(a_rotated_token_is_kept_until_it_is_on_disk),
+    };
+
+    return cmocka_run_group_tests_name("token/refresher", tests, NULL, NULL);
+}
