@@ -177,6 +177,17 @@ check_early(struct compile *c)
         p->needs |= POLICY_NEEDS_RCPT_REPLY;
 }
 
+/* A weighted pool draws by the Message-ID. */
+static bool
+draws(const struct plan *plan)
+{
+    for (unsigned i = 0; i < plan->n; i++)
+        if (plan->step[i].kind == STEP_POOL &&
+            plan->step[i].pool->pick == PICK_WEIGHTED)
+            return true;
+    return false;
+}
+
 void
 compile_check_rules(struct compile *c)
 {
@@ -184,9 +195,11 @@ compile_check_rules(struct compile *c)
 
     for (size_t i = 0; i < p->n_rules; i++) {
         p->needs |= needs_of(&p->rules[i].match);
-        if (p->rules[i].plan->from == FROM_REQUIRE)
+        if (p->rules[i].plan->from == FROM_REQUIRE || draws(p->rules[i].plan))
             p->needs |= POLICY_NEEDS_HEADERS;
     }
+    if (draws(p->default_plan))
+        p->needs |= POLICY_NEEDS_HEADERS;
     check_reachable(c);
     check_early(c);
 }

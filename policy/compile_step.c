@@ -270,11 +270,6 @@ read_pool(struct compile *c, const struct node *key, const struct node *n,
         return false;
     for (size_t i = 0; i < items.n; i++)
         ok &= read_member(c, compile_item(&items, i), pool);
-    if (ok && pool->n > 1)
-        diag_warning(c->diag, pool->at,
-                     "the accounts of the pool \"%s\" are tried in the order "
-                     "given: pick is not supported in this version",
-                     pool->name);
     return ok;
 }
 

@@ -1,6 +1,7 @@
 /* policy/decide_account.c - which accounts can serve a sender; see decide.h.
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <math.h>
 #include <stdio.h>
 
 #include "policy/address.h"
@@ -8,6 +9,7 @@
 #include "policy/header.h"
 #include "policy/line.h"
 #include "policy/match.h"
+#include "policy/pick.h"
 
 /* Why not: `what`, with the value it is about behind it.  Always false. */
 static bool
@@ -345,6 +347,57 @@ list_account(struct list *l, const struct account *a, const struct pool *pool,
     l->n++;
 }
 
+/* What a message draws its member of a weighted pool with: the same whenever it
+ * is decided again, whatever recipient it is for. */
+static uint64_t
+message_seed(const struct facts *f)
+{
+    for (size_t i = 0; i < f->n_headers; i++)
+        if (slice_eq_nocase(f->header[i].name, SLICE_LIT("Message-ID")))
+            return pick_seed(slice_trim(f->header[i].value));
+    return pick_seed(f->sender) ^ (uint64_t)f->now_s;
+}
+
+/* The members from `start` on in the order of their draws.  (most_room and
+ * round_robin are admission's: they need to know more than the message.) */
+static void
+order_pool(struct list *l, unsigned start, const struct pool *pool)
+{
+    bool weighted = pool->pick == PICK_WEIGHTED;
+    uint64_t seed =
+        weighted ? message_seed(l->asked->f) : pick_seed(l->asked->f->sender);
+
+    for (unsigned i = start; i + 1 < l->n; i++) {
+        unsigned first = i;
+        double least = HUGE_VAL;
+        struct candidate c;
+
+        for (unsigned k = i; k < l->n; k++) {
+            double draw = pick_draw(seed, l->candidate[k].mailbox.id,
+                                    weighted ? l->candidate[k].weight : 1);
+
+            if (draw < least) {
+                least = draw;
+                first = k;
+            }
+        }
+        c = l->candidate[first];
+        l->candidate[first] = l->candidate[i];
+        l->candidate[i] = c;
+    }
+}
+
+static void
+list_pool(struct list *l, const struct pool *pool)
+{
+    unsigned start = l->n;
+
+    for (size_t i = 0; i < pool->n; i++)
+        list_account(l, pool->member[i].account, pool, pool->member[i].weight);
+    if (pool->pick == PICK_WEIGHTED || pool->pick == PICK_BY_SENDER)
+        order_pool(l, start, pool);
+}
+
 static void
 list_step(struct list *l, const struct step *step)
 {
@@ -355,9 +408,7 @@ list_step(struct list *l, const struct step *step)
         return;
     }
     if (step->kind == STEP_POOL) {
-        for (size_t i = 0; i < step->pool->n; i++)
-            list_account(l, step->pool->member[i].account, step->pool,
-                         step->pool->member[i].weight);
+        list_pool(l, step->pool);
         return;
     }
     if (l->n >= CANDIDATES_MAX)

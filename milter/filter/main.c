@@ -53,6 +53,7 @@ take_signals(void)
 
 struct filter {
     const char *file;
+    struct admit_turns turns;
     struct session_env env;
     struct ticket_keys keys;
     struct conf_holder *conf;
@@ -145,6 +146,7 @@ start(struct filter *f, const struct policy *p)
     atomic_store(&f->env.next_number, number);
     f->env.keys = &f->keys;
     f->env.admit.clock = &clock_real;
+    f->env.admit.turns = &f->turns;
     f->env.admit.quota = quota_reader_new(p->state.runtime, &clock_real);
     f->env.admit.status = status_reader_new(p->state.runtime, false);
     if (f->env.admit.quota == NULL || f->env.admit.status == NULL) {

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "policy/pick.h"
 #include "policy/window.h"
 
 /* One account, weighed. */
@@ -172,6 +173,126 @@ refuse(const struct admit_env *env, const struct mailbox *soonest,
     ret->reply = ret->text;
 }
 
+/* ---- the order of a pool's members ---- */
+
+static uint64_t
+share_of(uint64_t limit, unsigned percent)
+{
+    return limit / 100 * percent + limit % 100 * percent / 100;
+}
+
+/* How many more messages like this one the account could take now. */
+static uint64_t
+copies_that_fit(const struct admit_env *env, const struct mailbox *m,
+                const struct cost *cost, unsigned share_percent)
+{
+    const struct quota_limits *limits = &m->account->quota;
+    struct cost ahead = ahead_of(env, m);
+    uint64_t each[DIM_COUNT] = {
+        [DIM_MESSAGES] = cost->messages,
+        [DIM_RECIPIENTS] = cost->recipients,
+        [DIM_EXTERNAL_RECIPIENTS] = cost->external_recipients,
+        [DIM_BYTES] = cost->bytes,
+    };
+    uint64_t before[DIM_COUNT] = {
+        [DIM_MESSAGES] = ahead.messages,
+        [DIM_RECIPIENTS] = ahead.recipients,
+        [DIM_EXTERNAL_RECIPIENTS] = ahead.external_recipients,
+    };
+    uint64_t least = UINT64_MAX;
+    struct quota_view v;
+    const char *why;
+
+    if (token_is_dead(env, m, &why))
+        return 0;
+    if (quota_peek(env->quota, m->id, &v) != STATE_OK) {
+        /* Not known to the agent yet: its limits, unspent. */
+        v.state = ACCOUNT_OK;
+        v.n = limits->n;
+        for (unsigned i = 0; i < limits->n; i++) {
+            v.window[i].dimension = limits->limit[i].dimension;
+            v.window[i].limit = limits->limit[i].max;
+            v.window[i].used = 0;
+        }
+    }
+    if (v.state != ACCOUNT_OK)
+        return 0;
+    for (unsigned i = 0; i < v.n; i++) {
+        enum dimension d = v.window[i].dimension;
+        uint64_t limit = share_of(v.window[i].limit, share_percent);
+        uint64_t gone = v.window[i].used + before[d];
+
+        /* The pace is soon over, and says nothing of room. */
+        if (each[d] == 0)
+            continue;
+        if (gone >= limit)
+            return 0;
+        if ((limit - gone) / each[d] < least)
+            least = (limit - gone) / each[d];
+    }
+    return least;
+}
+
+static void
+most_room_first(const struct admit_env *env, const struct decision *d,
+                const struct cost *cost, unsigned *order, unsigned n)
+{
+    unsigned share = d->plan != NULL ? d->plan->share_percent : 100;
+    uint64_t room[CANDIDATES_MAX];
+
+    for (unsigned i = 0; i < n; i++) {
+        unsigned c = order[i], k = i;
+        uint64_t copies =
+            copies_that_fit(env, &d->candidate[c].mailbox, cost, share);
+
+        for (; k > 0 && room[k - 1] < copies; k--) {
+            room[k] = room[k - 1];
+            order[k] = order[k - 1];
+        }
+        room[k] = copies;
+        order[k] = c;
+    }
+}
+
+static void
+next_turn_first(const struct admit_env *env, const struct pool *pool,
+                unsigned *order, unsigned n)
+{
+    uint32_t turn = 0;
+    unsigned from = order[0];
+
+    if (env->turns != NULL)
+        turn = atomic_fetch_add_explicit(
+            &env->turns->turn[pick_seed(slice_of(pool->name)) % ADMIT_TURNS], 1,
+            memory_order_relaxed);
+    for (unsigned i = 0; i < n; i++)
+        order[i] = from + (turn + i) % n;
+}
+
+/* The candidates as they are to be tried.  The policy has ordered those pools
+ * that need nothing but the message. */
+static void
+order_candidates(const struct admit_env *env, const struct decision *d,
+                 const struct cost *cost, unsigned order[CANDIDATES_MAX])
+{
+    for (unsigned i = 0; i < d->n_candidates; i++)
+        order[i] = i;
+    for (unsigned i = 0, n; i < d->n_candidates; i += n) {
+        const struct pool *pool = d->candidate[i].pool;
+
+        n = 1;
+        while (pool != NULL && i + n < d->n_candidates &&
+               d->candidate[i + n].pool == pool)
+            n++;
+        if (n > 1 && pool->pick == PICK_MOST_ROOM)
+            most_room_first(env, d, cost, &order[i], n);
+        else if (n > 1 && pool->pick == PICK_ROUND_ROBIN)
+            next_turn_first(env, pool, &order[i], n);
+    }
+}
+
+/* ---- the walk ---- */
+
 void
 admit(const struct admit_env *env, const struct decision *d,
       const struct cost *cost, struct admission *ret)
@@ -180,11 +301,12 @@ admit(const struct admit_env *env, const struct decision *d,
     const struct mailbox *soonest = NULL, *best = NULL;
     uint64_t best_ms = WINDOW_NEVER, soonest_ms = WINDOW_NEVER;
     const char *why = "no account";
-    unsigned n_accounts = 0, n_never = 0;
+    unsigned n_accounts = 0, n_never = 0, order[CANDIDATES_MAX];
 
     *ret = (struct admission){.action = ACTION_DEFER};
+    order_candidates(env, d, cost, order);
     for (unsigned i = 0; i < d->n_candidates; i++) {
-        const struct candidate *c = &d->candidate[i];
+        const struct candidate *c = &d->candidate[order[i]];
         struct weighed w;
 
         switch (c->kind) {

@@ -14,11 +14,19 @@
 #include "milter/state/status.h"
 #include "policy/decision.h"
 
+/* Whose turn it is in round_robin pools, by a hash of the pool's name: two
+ * pools in one place share a counter, which is harmless.  Zeroed at first. */
+enum { ADMIT_TURNS = 256 };
+struct admit_turns {
+    _Atomic uint32_t turn[ADMIT_TURNS];
+};
+
 struct admit_env { /* all borrowed */
     struct quota_reader *quota;
     struct status_reader *status;
     struct hints *hints; /* NULL: nothing is known to be on its way */
     const struct clock *clock;
+    struct admit_turns *turns; /* NULL: nobody's turn moves on (explain) */
 };
 
 struct admission {
@@ -32,8 +40,8 @@ struct admission {
     char why[160];     /* for the log: why not the first candidate */
 };
 
-/* Walks the decision's candidates for one transaction of this cost.  Reads
- * only; never blocks. */
+/* Walks the decision's candidates for one transaction of this cost; the members
+ * of a pool by its pick.  Reads only, but for the turns; never blocks. */
 void admit(const struct admit_env *env, const struct decision *d,
            const struct cost *cost, struct admission *ret);
 

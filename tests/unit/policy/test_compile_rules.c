@@ -176,8 +176,7 @@ static const struct compile_row rules_rows[] = {
           "gmail_relay}}\n"
           "pools: {p: {accounts: [a, b]}}\n"
           "rules: [{route: {pool: p}}]\n",
-     "3:9: warning: the accounts of the pool \"p\" are tried in the "
-     "order given: pick is not supported in this version\n"},
+     ""},
 };
 
 static void
