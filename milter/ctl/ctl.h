@@ -29,6 +29,8 @@ int ctl_explain(struct ctl *c, int argc, char **argv);
 int ctl_status(struct ctl *c, int argc, char **argv);
 int ctl_quota(struct ctl *c, int argc, char **argv);
 int ctl_tokens(struct ctl *c, int argc, char **argv);
+int ctl_pause(struct ctl *c, int argc, char **argv);
+int ctl_resume(struct ctl *c, int argc, char **argv);
 int ctl_log(struct ctl *c, int argc, char **argv);
 int ctl_mta_config(struct ctl *c, int argc, char **argv);
 

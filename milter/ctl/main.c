@@ -17,6 +17,8 @@ static const struct command {
     {"quota", ctl_quota, "what is used, what is left, when room returns"},
     {"tokens", ctl_tokens, "age and state of every access token"},
     {"log", ctl_log, "what was tried and what Gmail said, from the ledger"},
+    {"pause", ctl_pause, "send nothing through an account until it is resumed"},
+    {"resume", ctl_resume, "end a pause, cooling, or being out of service"},
     {"mta-config", ctl_mta_config, "the lines to add to the MTA"},
 };
 

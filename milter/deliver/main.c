@@ -14,6 +14,7 @@
 #include "milter/base/daemon.h"
 #include "milter/base/log.h"
 #include "milter/base/process.h"
+#include "milter/deliver/control.h"
 #include "milter/deliver/listener.h"
 
 enum { DRAIN_MS = 30 * 1000, TICK_MS = 1000, SWEEP_MS = 60 * 1000 };
@@ -25,6 +26,7 @@ struct agent {
     struct relay_env env;
     struct status_reader *status;
     struct listener *listener;
+    struct control *control;
     char hostname[256];
     uint64_t swept_ms;
 };
@@ -174,6 +176,11 @@ start(struct agent *a, const struct policy *p)
                                                   .hostname = a->hostname});
     if (a->env.pool == NULL)
         return false;
+    a->control = control_open(p->state.runtime, &a->env, err, sizeof err);
+    if (a->control == NULL) {
+        log_error("%s", err);
+        return false;
+    }
     a->listener = listener_open(p->deliver.listen, p->deliver.connections_max,
                                 &a->env, err, sizeof err);
     if (a->listener == NULL)
@@ -184,6 +191,7 @@ start(struct agent *a, const struct policy *p)
 static void
 stop(struct agent *a)
 {
+    control_close(a->control);
     if (a->listener != NULL) {
         listener_stop(a->listener);
         /* Who waits for a session is answered now; who has one finishes. */

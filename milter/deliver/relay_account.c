@@ -238,7 +238,8 @@ relay_apply_effect(struct relay *r, const struct mailbox *m,
                  reply->code, reply->enhanced.klass, reply->enhanced.subject,
                  reply->enhanced.detail, reply->text);
     mailbox_identity(m->address, m->account->smarthost->name, identity);
-    quota_set_state(r->env->quota, m->id, state, until_ms, reason);
+    if (!quota_set_state(r->env->quota, m->id, state, until_ms, reason))
+        return;
     ledger_set_state(r->env->ledger, identity, m->id, state, until_ms, reason);
     l = log_line(LOG_LEVEL_WARN);
     log_kv(&l, "queue", r->queue_id);

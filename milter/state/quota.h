@@ -153,7 +153,9 @@ void quota_restore(struct quota *q, uint64_t id, enum dimension d,
  * the others of its dimension know. */
 void quota_restored(struct quota *q);
 
-void quota_set_state(struct quota *q, uint64_t id, enum account_state s,
+/* False: nothing was changed, for the account is not known, or paused, which
+ * only ACCOUNT_OK ends. */
+bool quota_set_state(struct quota *q, uint64_t id, enum account_state s,
                      uint64_t until_ms, const char *reason);
 /* Adds to the waiting counts; negative takes away, never below 0. */
 void quota_add_waiting(struct quota *q, uint64_t id, int messages,

@@ -152,23 +152,32 @@ quota_give_back_recipients(struct quota *q, struct taken *t,
 
 /* ---- states and counts ---- */
 
-void
+bool
 quota_set_state(struct quota *q, uint64_t id, enum account_state s,
                 uint64_t until_ms, const char *reason)
 {
     struct quota_slot *slot;
+    bool keep;
 
     if (s >= ACCOUNT_STATES)
-        return;
+        return false;
     slot = quota_lock(q, id);
     if (slot == NULL)
-        return;
-    words_write_begin(&slot->seq);
-    words_set(&slot->state, s);
-    words_set(&slot->until_ms, until_ms);
-    words_put_text(slot->reason, REASON_WORDS, reason != NULL ? reason : "");
-    words_write_end(&slot->seq);
+        return false;
+    /* What somebody has paused does not come free because a message that was
+     * still on its way made it cool. */
+    keep = words_get(&slot->state) == ACCOUNT_PAUSED && s != ACCOUNT_OK &&
+           s != ACCOUNT_PAUSED;
+    if (!keep) {
+        words_write_begin(&slot->seq);
+        words_set(&slot->state, s);
+        words_set(&slot->until_ms, until_ms);
+        words_put_text(slot->reason, REASON_WORDS,
+                       reason != NULL ? reason : "");
+        words_write_end(&slot->seq);
+    }
     quota_unlock(q, slot);
+    return !keep;
 }
 
 /* One half of a packed word, plus n, within 0..UINT32_MAX. */

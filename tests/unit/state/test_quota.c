@@ -291,6 +291,7 @@ states_that_refuse(void **state)
     for (size_t i = 0; i < sizeof refusing / sizeof *refusing; i++) {
         struct quota_view v;
 
+        quota_set_state(quota, sales.id, ACCOUNT_OK, 0, NULL);
         quota_set_state(quota, sales.id, refusing[i], 0, "because");
         assert_false(take(1, &t, &room));
         assert_int_equal(room.state, refusing[i]);
@@ -341,6 +342,28 @@ cooling_ends_by_time(void **state)
     assert_string_equal(v.state_reason, "");
     assert_true(forecast(1, 0, 0, 100, &now_ms).ok);
     assert_true(take(1, &t, &room));
+}
+
+/* A message that was on its way when somebody paused the account. */
+static void
+only_ok_ends_a_pause(void **state)
+{
+    uint64_t until_ms = quota_now_ms(quota) + HOUR_MS;
+    struct quota_view v;
+
+    (void)state;
+    assert_true(quota_set_state(quota, sales.id, ACCOUNT_PAUSED, 0, "me"));
+    assert_false(
+        quota_set_state(quota, sales.id, ACCOUNT_COOLING, until_ms, "454"));
+    assert_false(
+        quota_set_state(quota, sales.id, ACCOUNT_DISABLED, until_ms, "535"));
+    fixture_pass(2 * HOUR_MS);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_int_equal(v.state, ACCOUNT_PAUSED);
+    assert_string_equal(v.state_reason, "me");
+    assert_true(quota_set_state(quota, sales.id, ACCOUNT_OK, 0, ""));
+    assert_true(quota_set_state(quota, sales.id, ACCOUNT_COOLING,
+                                quota_now_ms(quota) + HOUR_MS, "454"));
 }
 
 static void
@@ -567,6 +590,7 @@ main(void)
         TEST(a_full_table_is_an_error),
         TEST(states_that_refuse),
         TEST(cooling_ends_by_time),
+        TEST(only_ok_ends_a_pause),
         TEST(reasons_are_cut_and_cleaned),
         TEST(counts_are_published),
         TEST(a_reload_keeps_what_was_spent),

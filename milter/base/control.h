@@ -1,0 +1,45 @@
+/* milter/base/control.h - what gmroutectl asks of the agent, and the answer:
+ * one line each, over a socket in state.runtime.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Pure.  A request is "VERB IDENTITY [TEXT]" and a line end; an answer begins
+ * with "ok " or "no ".  The identity is that of struct mailbox: what a name of
+ * the configuration means is looked up by who asks.
+ */
+#ifndef BASE_CONTROL_H
+#define BASE_CONTROL_H
+
+#include <stdbool.h>
+
+#include "policy/policy.h"
+
+enum control_verb {
+    CONTROL_PAUSE,  /* until somebody resumes it; the text says why */
+    CONTROL_RESUME, /* ends pause, cooling and disabled */
+};
+
+enum {
+    CONTROL_TEXT_MAX = 100,
+    CONTROL_LINE_MAX = 512, /* octets of a request or an answer, NUL included */
+};
+
+#define CONTROL_SOCKET "control.sock" /* in state.runtime */
+
+struct control_request {
+    enum control_verb verb;
+    char identity[IDENTITY_MAX + 1];
+    char text[CONTROL_TEXT_MAX + 1]; /* printable ASCII; may be empty */
+};
+
+const char *control_verb_name(enum control_verb v);
+
+/* Without line end.  False: no request that we know, or something is too long
+ * or not printable; *ret is as it was. */
+bool control_parse(const char *line, struct control_request *ret);
+
+/* With line end; characters of the text that cannot be sent become '?', and
+ * what is too long of it is cut. */
+void control_format(const struct control_request *q,
+                    char ret[CONTROL_LINE_MAX]);
+
+#endif
