@@ -223,23 +223,27 @@ relay_apply_effect(struct relay *r, const struct mailbox *m,
     /* Out of service until somebody acts; tried again hourly, so that an
      * account that was mended outside comes back by itself. */
     static const uint64_t disabled_ms = 3600 * 1000;
+    bool cools = v->effect == EFFECT_COOL;
+    enum account_state state = cools ? ACCOUNT_COOLING : ACCOUNT_DISABLED;
     uint64_t now_ms = quota_now_ms(r->env->quota), until_ms;
     char identity[IDENTITY_MAX + 1], reason[120];
-    enum account_state state;
     struct log_line l;
 
     if (v->effect != EFFECT_COOL && v->effect != EFFECT_DISABLE)
         return;
-    state = v->effect == EFFECT_COOL ? ACCOUNT_COOLING : ACCOUNT_DISABLED;
-    until_ms = now_ms + (v->effect == EFFECT_COOL ? v->cool_ms : disabled_ms);
     snprintf(reason, sizeof reason, "%s", v->meaning);
     if (reply->code != 0)
         snprintf(reason, sizeof reason, "%s: %u %u.%u.%u %.80s", v->meaning,
                  reply->code, reply->enhanced.klass, reply->enhanced.subject,
                  reply->enhanced.detail, reply->text);
-    mailbox_identity(m->address, m->account->smarthost->name, identity);
-    if (!quota_set_state(r->env->quota, m->id, state, until_ms, reason))
+    until_ms = now_ms + disabled_ms;
+    if (cools)
+        until_ms = quota_rest(r->env->quota, m->id, v->cool_ms, reason);
+    else if (!quota_set_state(r->env->quota, m->id, state, until_ms, reason))
+        until_ms = 0;
+    if (until_ms == 0)
         return;
+    mailbox_identity(m->address, m->account->smarthost->name, identity);
     ledger_set_state(r->env->ledger, identity, m->id, state, until_ms, reason);
     l = log_line(LOG_LEVEL_WARN);
     log_kv(&l, "queue", r->queue_id);

@@ -244,10 +244,12 @@ flight_settle(struct flight *f, const struct taken **ret_after)
 {
     struct quota *q = f->r->env->quota;
     uint32_t back = 0, back_external = 0, kept = 0;
+    bool sent = false;
 
     for (size_t i = 0; i < f->n; i++) {
         enum outcome_kind k = f->result[i].verdict.kind;
 
+        sent |= k == OUTCOME_SENT;
         if (k == OUTCOME_SENT || k == OUTCOME_IN_DOUBT) {
             kept++;
         } else {
@@ -263,6 +265,8 @@ flight_settle(struct flight *f, const struct taken **ret_after)
     if (back > 0)
         quota_give_back_recipients(q, &f->taken, back, back_external);
     quota_settle(q, &f->taken);
+    if (sent)
+        quota_accepted(q, f->taken.id);
     *ret_after = &f->taken;
 }
 

@@ -46,7 +46,11 @@ struct quota_slot {
     _Atomic uint64_t waiting;  /* messages << 32 | recipients */
     _Atomic uint64_t sessions; /* open << 32 | busy */
     _Atomic uint64_t count[QUOTA_COUNTS];
-    _Atomic uint64_t spare[5];
+    /* With state and until_ms, under seq: how often in a row the account has
+     * been sent to rest, and until when the message that tries it again counts
+     * as under way (quota time; 0 = none is). */
+    _Atomic uint64_t rests, probe_until_ms;
+    _Atomic uint64_t spare[3];
     struct quota_window window[];
 };
 

@@ -49,6 +49,7 @@ struct taken {
     uint64_t id;
     uint64_t at_ms; /* quota time */
     struct cost cost;
+    bool probe; /* the one message that tries an account after a rest */
     unsigned n;
     struct {
         enum dimension dimension;
@@ -129,6 +130,10 @@ bool quota_take(struct quota *q, uint64_t id, const struct cost *c,
                 struct room *ret_room);
 void quota_give_back(struct quota *q, const struct taken *t);
 
+/* Gmail accepted a message: an account that has come back from a rest is as
+ * good as any. */
+void quota_accepted(struct quota *q, uint64_t id);
+
 /* Would quota_take succeed now?  Takes nothing. */
 bool quota_fits(struct quota *q, uint64_t id, const struct cost *c,
                 unsigned share_percent, struct room *ret);
@@ -152,6 +157,14 @@ void quota_restore(struct quota *q, uint64_t id, enum dimension d,
 /* After the last quota_restore: a window that got nothing starts with what
  * the others of its dimension know. */
 void quota_restored(struct quota *q);
+
+/* Sends the account to rest for first_ms, and twice as long each time it has to
+ * rest again before Gmail has accepted anything: up to 24 h, or up to an hour
+ * when first_ms is shorter than that (gmail.md 4.4, 5.2).  Several replies of
+ * one burst are one rest.  After it one message at a time tries the account.
+ * Returns until when (quota time); 0: nothing was changed, as below. */
+uint64_t quota_rest(struct quota *q, uint64_t id, uint64_t first_ms,
+                    const char *reason);
 
 /* False: nothing was changed, for the account is not known, or paused, which
  * only ACCOUNT_OK ends. */

@@ -166,6 +166,11 @@ quota_slot_room(const struct quota_slot *slot, const struct cost *cost,
         room.window_ms = words_get(&w->window.window_ms);
     }
     room.state = quota_slot_state(slot, now_ms);
+    if (words_get(&slot->rests) > 0 && room.at_ms != WINDOW_NEVER &&
+        words_get(&slot->probe_until_ms) > room.at_ms) {
+        room.at_ms = words_get(&slot->probe_until_ms);
+        room.limiting = -1;
+    }
     room.ok = room.state == ACCOUNT_OK && room.at_ms <= now_ms;
     if (room.state != ACCOUNT_OK && room.at_ms != WINDOW_NEVER) {
         uint64_t ends_ms = until_ms != 0 ? until_ms : WINDOW_NEVER;

@@ -344,6 +344,93 @@ cooling_ends_by_time(void **state)
     assert_true(take(1, &t, &room));
 }
 
+/* An hour, two, ... a day; then the first accepted message ends the row. */
+static void
+rests_double_up_to_a_day(void **state)
+{
+    static const unsigned hours[] = {1, 2, 4, 8, 16, 24, 24};
+    struct taken t;
+    struct room room;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof hours / sizeof *hours; i++) {
+        uint64_t now_ms = quota_now_ms(quota);
+
+        assert_int_equal(quota_rest(quota, sales.id, HOUR_MS, "550 5.4.5"),
+                         now_ms + hours[i] * HOUR_MS);
+        /* The rest of the burst. */
+        assert_int_equal(quota_rest(quota, sales.id, HOUR_MS, "550 5.4.5"),
+                         now_ms + hours[i] * HOUR_MS);
+        assert_false(take(1, &t, &room));
+        assert_int_equal(room.state, ACCOUNT_COOLING);
+        fixture_pass(hours[i] * HOUR_MS);
+        assert_true(take(1, &t, &room));
+        quota_give_back(quota, &t);
+    }
+    assert_true(take(1, &t, &room));
+    quota_accepted(quota, sales.id);
+    assert_int_equal(quota_rest(quota, sales.id, HOUR_MS, "550 5.4.5"),
+                     quota_now_ms(quota) + HOUR_MS);
+}
+
+static void
+short_rests_double_up_to_an_hour(void **state)
+{
+    static const unsigned minutes[] = {15, 30, 60, 60};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof minutes / sizeof *minutes; i++) {
+        assert_int_equal(quota_rest(quota, sales.id, 15 * 60000, "454 4.7.0"),
+                         quota_now_ms(quota) + minutes[i] * 60000);
+        fixture_pass(minutes[i] * 60000);
+    }
+}
+
+/* After a rest the account is tried with one message, whatever waits. */
+static void
+one_probe_at_a_time(void **state)
+{
+    struct taken probe, t;
+    struct room room;
+    uint64_t now_ms;
+
+    (void)state;
+    quota_rest(quota, sales.id, HOUR_MS, "550 5.4.5");
+    fixture_pass(HOUR_MS);
+    assert_true(take(1, &probe, &room));
+    assert_true(probe.probe);
+    assert_false(take(1, &t, &room));
+    assert_int_equal(room.state, ACCOUNT_OK);
+    assert_int_equal(room.at_ms, quota_now_ms(quota) + 30000);
+    room = forecast(1, 0, 0, 100, &now_ms);
+    assert_false(room.ok);
+    /* Refused for the recipient's sake: the next one tries. */
+    quota_give_back(quota, &probe);
+    assert_true(take(1, &probe, &room));
+    assert_false(take(1, &t, &room));
+    /* No answer at all: after half a minute another. */
+    fixture_pass(30000);
+    assert_true(take(1, &probe, &room));
+    quota_accepted(quota, sales.id);
+    assert_true(take(1, &t, &room));
+    assert_false(t.probe);
+}
+
+static void
+a_rest_in_the_book_is_probed_after_a_restart(void **state)
+{
+    struct taken t;
+    struct room room;
+
+    (void)state;
+    assert_true(quota_set_state(quota, sales.id, ACCOUNT_COOLING,
+                                quota_now_ms(quota) + HOUR_MS, "550 5.4.5"));
+    fixture_pass(HOUR_MS);
+    assert_true(take(1, &t, &room));
+    assert_true(t.probe);
+    assert_false(take(1, &t, &room));
+}
+
 /* A message that was on its way when somebody paused the account. */
 static void
 only_ok_ends_a_pause(void **state)
@@ -355,6 +442,7 @@ only_ok_ends_a_pause(void **state)
     assert_true(quota_set_state(quota, sales.id, ACCOUNT_PAUSED, 0, "me"));
     assert_false(
         quota_set_state(quota, sales.id, ACCOUNT_COOLING, until_ms, "454"));
+    assert_int_equal(quota_rest(quota, sales.id, HOUR_MS, "454"), 0);
     assert_false(
         quota_set_state(quota, sales.id, ACCOUNT_DISABLED, until_ms, "535"));
     fixture_pass(2 * HOUR_MS);
@@ -590,6 +678,10 @@ main(void)
         TEST(a_full_table_is_an_error),
         TEST(states_that_refuse),
         TEST(cooling_ends_by_time),
+        TEST(rests_double_up_to_a_day),
+        TEST(short_rests_double_up_to_an_hour),
+        TEST(one_probe_at_a_time),
+        TEST(a_rest_in_the_book_is_probed_after_a_restart),
         TEST(only_ok_ends_a_pause),
         TEST(reasons_are_cut_and_cleaned),
         TEST(counts_are_published),
