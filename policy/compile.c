@@ -56,6 +56,15 @@ compile_is_text(const struct node *n)
     return n->kind == NODE_SCALAR && n->text.len > 0 && !node_is_null(n);
 }
 
+bool
+compile_has_control(struct slice s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char)s.at[i] < 0x20 || s.at[i] == 0x7F)
+            return true;
+    return false;
+}
+
 struct items
 compile_items(const struct node *n)
 {

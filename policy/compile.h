@@ -86,6 +86,9 @@ const struct node *compile_item(const struct items *items, size_t i);
 /* Is it a scalar with something in it? */
 bool compile_is_text(const struct node *n);
 
+/* Is there a line break or control character in it? */
+bool compile_has_control(struct slice s);
+
 /* ---- compile_net.c: hosts, networks, endpoints ---- */
 
 extern const struct schema_type compile_domain;   /* (const char *) */
@@ -195,6 +198,16 @@ bool compile_pattern(struct compile *c, const char *key, enum pattern_use use,
 /* ---- compile_match.c ---- */
 
 extern const struct schema_type compile_match; /* (struct condition) */
+
+/* RFC 5322 2.2: printable ASCII but the colon. */
+bool compile_is_field_name(struct slice s);
+
+/* ---- compile_edits.c ---- */
+
+/* What add_header and remove_header (either may be NULL) come to; *ret is set
+ * when there is one. */
+bool compile_edits(struct compile *c, const struct node *add,
+                   const struct node *remove, const struct header_edits **ret);
 
 /* ---- compile_rules.c, compile_plan.c, compile_check.c ---- */
 

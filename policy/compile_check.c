@@ -101,18 +101,43 @@ needs_of(const struct condition *c)
     }
 }
 
+/* A weighted pool draws by the Message-ID. */
 static bool
-is_refusal(enum action a)
+draws(const struct plan *plan)
 {
-    return a == ACTION_REJECT || a == ACTION_DEFER;
+    for (unsigned i = 0; i < plan->n; i++)
+        if (plan->step[i].kind == STEP_POOL &&
+            plan->step[i].pool->pick == PICK_WEIGHTED)
+            return true;
+    return false;
 }
 
-/* A route may pass a sender on to the next rule; these do not. */
+/* Which field of a name goes is said by its number, so those that are removed
+ * must be counted. */
+static unsigned
+needs_of_action(const struct rule *r)
+{
+    unsigned needs = 0;
+
+    if (r->plan != NULL && (r->plan->from == FROM_REQUIRE || draws(r->plan)))
+        needs |= POLICY_NEEDS_HEADERS;
+    if (r->action == ACTION_HOLD)
+        needs |= POLICY_EDITS_HOLD;
+    if (r->edits != NULL && rule_lets_pass(r)) {
+        needs |= POLICY_EDITS_HEADER;
+        if (r->edits->n_remove > 0)
+            needs |= POLICY_NEEDS_HEADERS;
+    }
+    return needs;
+}
+
+/* A route may pass a sender on to the next rule, and a shadow passes on
+ * everything. */
 static bool
 takes_everything(const struct rule *r)
 {
-    return r->match.n_children == 0 &&
-           (r->action == ACTION_MTA || is_refusal(r->action));
+    return r->match.n_children == 0 && r->action != ACTION_ACCOUNT &&
+           !r->shadow;
 }
 
 static void
@@ -157,35 +182,26 @@ check_early(struct compile *c)
         const struct rule *r = &p->rules[i];
         struct early e = early_of(&r->match);
 
-        if (is_refusal(r->action) && e.yes && open != NULL)
+        if (r->shadow)
+            continue;
+        if (rule_refuses(r) && e.yes && open != NULL)
             diag_warning(c->diag, r->at,
                          "the rule \"%s\" can refuse only at the end of the "
                          "message, not at RCPT: the rule \"%s\" in line %u "
                          "looks into the message first",
                          r->name, open->name, open->at.line);
-        if (is_refusal(r->action) && e.yes && blocked == NULL)
+        if (rule_refuses(r) && e.yes && blocked == NULL)
             p->needs |= POLICY_NEEDS_RCPT_REPLY;
-        if (is_refusal(r->action) || e.yes || e.no)
+        if (rule_refuses(r) || e.yes || e.no)
             continue;
         if (open == NULL &&
-            (r->action == ACTION_MTA || serves_everybody(r->plan)))
+            (r->action != ACTION_ACCOUNT || serves_everybody(r->plan)))
             open = r;
-        if (r->action == ACTION_MTA)
+        if (r->action != ACTION_ACCOUNT)
             blocked = r;
     }
     if (blocked == NULL && (last == STEP_REJECT || last == STEP_DEFER))
         p->needs |= POLICY_NEEDS_RCPT_REPLY;
-}
-
-/* A weighted pool draws by the Message-ID. */
-static bool
-draws(const struct plan *plan)
-{
-    for (unsigned i = 0; i < plan->n; i++)
-        if (plan->step[i].kind == STEP_POOL &&
-            plan->step[i].pool->pick == PICK_WEIGHTED)
-            return true;
-    return false;
 }
 
 void
@@ -195,8 +211,8 @@ compile_check_rules(struct compile *c)
 
     for (size_t i = 0; i < p->n_rules; i++) {
         p->needs |= needs_of(&p->rules[i].match);
-        if (p->rules[i].plan->from == FROM_REQUIRE || draws(p->rules[i].plan))
-            p->needs |= POLICY_NEEDS_HEADERS;
+        if (!p->rules[i].shadow)
+            p->needs |= needs_of_action(&p->rules[i]);
     }
     if (draws(p->default_plan))
         p->needs |= POLICY_NEEDS_HEADERS;

@@ -29,9 +29,8 @@ read_patterns(struct compile *c, const char *key, enum pattern_use use,
     return ok;
 }
 
-/* RFC 5322 2.2: printable ASCII but the colon. */
-static bool
-is_field_name(struct slice s)
+bool
+compile_is_field_name(struct slice s)
 {
     for (size_t i = 0; i < s.len; i++)
         if (s.at[i] <= ' ' || (unsigned char)s.at[i] >= 0x7F || s.at[i] == ':')
@@ -56,7 +55,7 @@ read_header(struct compile *c, const struct node *n, struct condition *ret)
     for (size_t i = 0; i < n->n; i++) {
         struct condition *one = &ret->child[ret->n_children];
 
-        if (!is_field_name(n->key[i]->text)) {
+        if (!compile_is_field_name(n->key[i]->text)) {
             ok = diag_error(c->diag, n->key[i]->at,
                             "header: %s is not the name of a field",
                             node_show(n->key[i]).text);

@@ -3,11 +3,15 @@
  */
 #include "policy/compile.h"
 
-/* A rule as it is written; exactly one of route, reject, defer. */
+/* A rule as it is written; exactly one of route, reject, defer, hold and
+ * discard. */
 struct draft {
     const char *name;
     struct condition match;
-    const struct node *route, *reject, *defer, *otherwise, *share, *from;
+    const struct node *route, *reject, *defer, *hold, *discard;
+    const struct node *otherwise, *share, *from;
+    const struct node *add_header, *remove_header;
+    bool shadow;
 };
 
 static const struct schema_type kept_route = {
@@ -21,6 +25,13 @@ static const struct schema_type kept_share = {"a share such as 80%",
                                               compile_keep};
 static const struct schema_type kept_from = {"keep, rewrite or require",
                                              compile_keep};
+
+static const struct schema_type kept_reason = {"a reason", compile_keep};
+static const struct schema_type kept_true = {"true", compile_keep};
+static const struct schema_type kept_fields = {"a map of names and texts",
+                                               compile_keep};
+static const struct schema_type kept_names = {
+    "the name of a field, or a list of these", compile_keep};
 
 static const struct schema_row rule_rows[] = {
     {"name", &schema_text, SCHEMA_AT(draft, name), .max = 100,
@@ -39,13 +50,20 @@ static const struct schema_row rule_rows[] = {
      .help = "part of the account's limits that may be in use"},
     {"from", &kept_from, SCHEMA_AT(draft, from),
      .help = "header From that is not the account's: keep, rewrite, require"},
-    {"hold", &schema_text, .need = SCHEMA_LATER, .help = "quarantine"},
-    {"discard", &schema_yes_no, .need = SCHEMA_LATER, .help = "drop"},
-    {"add_header", &schema_text, .need = SCHEMA_LATER, .help = "add a field"},
-    {"remove_header", &schema_text, .need = SCHEMA_LATER,
-     .help = "remove a field"},
-    {"shadow", &schema_yes_no, .need = SCHEMA_LATER,
-     .help = "only log what the rule would do"},
+    {"hold", &kept_reason, SCHEMA_AT(draft, hold),
+     .help = "put the message into the MTA's quarantine; the reason that the "
+             "MTA shows"},
+    {"discard", &kept_true, SCHEMA_AT(draft, discard),
+     .help = "take the recipient out and tell nobody: true"},
+    {"add_header", &kept_fields, SCHEMA_AT(draft, add_header),
+     .help = "fields to add, {Name: text}; not From, To, Cc, Bcc, Date, "
+             "Message-ID, Received, Return-Path, MIME-Version, Content-*, "
+             "DKIM-Signature"},
+    {"remove_header", &kept_names, SCHEMA_AT(draft, remove_header),
+     .help = "fields to remove, before those are added; not From, Date, "
+             "Message-ID, Received, Return-Path, MIME-Version, Content-*"},
+    {"shadow", &schema_yes_no, SCHEMA_AT(draft, shadow), .unset = "no",
+     .help = "only log what the rule would do, and try the next one"},
 };
 
 static const struct schema rule_schema = SCHEMA("a rule", rule_rows);
@@ -158,29 +176,114 @@ check_no_extras(struct compile *c, const struct draft *d)
 /* ---- what a rule does ---- */
 
 static bool
-read_action(struct compile *c, const struct draft *d, struct rule *r,
-            struct plan *plan)
+read_route(struct compile *c, const struct draft *d, struct rule *r,
+           struct plan *plan)
 {
     struct step *s = &plan->step[0];
     bool ok;
 
-    if (d->route != NULL) {
-        if (!compile_step(c, "route", false, d->route, s))
-            return false;
-        plan->n = 1;
-        r->action = is_account(s) ? ACTION_ACCOUNT : ACTION_MTA;
-        if (r->action == ACTION_MTA)
-            return check_no_extras(c, d);
-        ok = read_share_from(c, d, plan);
-        return read_otherwise(c, d->otherwise, plan) && ok;
-    }
+    if (!compile_step(c, "route", false, d->route, s))
+        return false;
+    plan->n = 1;
+    r->action = is_account(s) ? ACTION_ACCOUNT : ACTION_MTA;
+    if (r->action == ACTION_MTA)
+        return check_no_extras(c, d);
+    ok = read_share_from(c, d, plan);
+    return read_otherwise(c, d->otherwise, plan) && ok;
+}
+
+static bool
+read_refusal(struct compile *c, const struct draft *d, struct rule *r,
+             struct plan *plan)
+{
+    struct step *s = &plan->step[0];
+
     r->action = d->reject != NULL ? ACTION_REJECT : ACTION_DEFER;
     s->kind = d->reject != NULL ? STEP_REJECT : STEP_DEFER;
     r->reply = d->reject != NULL ? compile_reply(c, "reject", '5', d->reject)
                                  : compile_reply(c, "defer", '4', d->defer);
     s->reply = r->reply;
     plan->n = 1;
-    return check_no_extras(c, d) && r->reply != NULL;
+    return r->reply != NULL;
+}
+
+/* The MTA shows it to its administrator: as a reply, printable ASCII. */
+static bool
+read_hold(struct compile *c, const struct draft *d, struct rule *r)
+{
+    enum { REASON_OCTETS_MAX = 200 };
+    const struct node *n = d->hold;
+    bool yes;
+
+    r->action = ACTION_HOLD;
+    if (!compile_is_text(n) || slice_trim(n->text).len == 0 ||
+        node_bool(n, &yes))
+        return diag_error(c->diag, n->at,
+                          "hold: want the reason, as a text, found %s",
+                          node_show(n).text);
+    if (n->text.len > REASON_OCTETS_MAX)
+        return diag_error(c->diag, n->at,
+                          "hold: the reason is longer than %d octets",
+                          REASON_OCTETS_MAX);
+    for (size_t i = 0; i < n->text.len; i++)
+        if (n->text.at[i] < ' ' || (unsigned char)n->text.at[i] >= 0x7F)
+            return diag_error(c->diag, n->at,
+                              "hold: a reason is one line of printable ASCII, "
+                              "found %s",
+                              node_show(n).text);
+    r->reply = compile_copy(c, n->text);
+    return r->reply != NULL;
+}
+
+static bool
+read_discard(struct compile *c, const struct draft *d, struct rule *r)
+{
+    const struct node *n = d->discard;
+    bool yes;
+
+    r->action = ACTION_DISCARD;
+    if (!node_bool(n, &yes))
+        return diag_error(c->diag, n->at, "discard: want true, found %s",
+                          node_show(n).text);
+    if (!yes)
+        return diag_error(c->diag, n->at,
+                          "discard: %s is no action: leave it out",
+                          node_show(n).text);
+    return true;
+}
+
+/* plan->n stays 0 for actions that need none. */
+static bool
+read_action(struct compile *c, const struct draft *d, struct rule *r,
+            struct plan *plan)
+{
+    bool ok;
+
+    if (d->route != NULL)
+        return read_route(c, d, r, plan);
+    if (d->hold != NULL)
+        ok = read_hold(c, d, r);
+    else if (d->discard != NULL)
+        ok = read_discard(c, d, r);
+    else
+        ok = read_refusal(c, d, r, plan);
+    return check_no_extras(c, d) && ok;
+}
+
+/* Edits go with what goes on. */
+static bool
+read_edits(struct compile *c, const struct draft *d, struct rule *r)
+{
+    const struct node *first =
+        d->add_header != NULL ? d->add_header : d->remove_header;
+
+    if (!compile_edits(c, d->add_header, d->remove_header, &r->edits))
+        return false;
+    if (r->edits != NULL && !rule_lets_pass(r))
+        diag_warning(c->diag, first->at,
+                     "%s changes nothing: the rule lets no message pass",
+                     first == d->add_header ? "add_header" : "remove_header");
+    return true;
 }
 
 /* Does the condition ask for the null sender, outside any `not`? */
@@ -225,10 +328,11 @@ name_rule(struct compile *c, const struct node *n, size_t number,
                       node_show_text(slice_of(r->name)).text);
 }
 
-static bool
-is_of_later_version(const struct node *n)
+static int
+count_actions(const struct draft *d)
 {
-    return node_get(n, "hold") != NULL || node_get(n, "discard") != NULL;
+    return (d->route != NULL) + (d->reject != NULL) + (d->defer != NULL) +
+           (d->hold != NULL) + (d->discard != NULL);
 }
 
 static bool
@@ -238,30 +342,29 @@ read_rule(struct compile *c, const struct node *n, size_t number,
     struct draft d = {.match = {.key = MATCH_ALL, .at = n->at}};
     struct step steps[CANDIDATES_MAX] = {{.kind = STEP_MTA}};
     struct plan plan = {.step = steps, .share_percent = 100, .from = FROM_KEEP};
-    int actions;
     bool ok;
 
     r->at = n->at;
     if (n->kind != NODE_MAP)
         return diag_error(c->diag, n->at,
-                          "a rule: want a map of name, match and route, reject "
-                          "or defer, found %s",
+                          "a rule: want a map of name, match and route, "
+                          "reject, defer, hold or discard, found %s",
                           node_show(n).text);
     ok = schema_read(c, &rule_schema, n, n->at, &d);
     ok &= name_rule(c, n, number, d.name, r);
     r->match = d.match;
     r->null_sender_meant = means_null_sender(&d.match);
-    actions = (d.route != NULL) + (d.reject != NULL) + (d.defer != NULL);
-    if (actions == 0 && is_of_later_version(n))
-        return false; /* and was refused as such */
-    if (actions != 1)
+    r->shadow = d.shadow;
+    if (count_actions(&d) != 1)
         return diag_error(c->diag, n->at,
-                          "a rule needs exactly one of route, reject and "
-                          "defer");
-    if (!read_action(c, &d, r, &plan))
-        return false;
+                          "a rule needs exactly one of route, reject, defer, "
+                          "hold and discard");
+    ok &= read_action(c, &d, r, &plan);
+    ok &= read_edits(c, &d, r);
+    if (!ok || plan.n == 0)
+        return ok;
     r->plan = compile_plan(c, n->at, &plan);
-    return ok && r->plan != NULL;
+    return r->plan != NULL;
 }
 
 static bool

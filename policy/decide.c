@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "policy/decide_private.h"
+#include "policy/line.h"
 #include "policy/match.h"
 
 const char *
@@ -117,14 +118,11 @@ decision_set(struct decision *d, const struct rule *r)
     d->action = r->action;
     d->rule = r->name;
     d->at = r->at;
-    d->reply = NULL;
-    d->plan = NULL;
-    if (r->action == ACTION_REJECT || r->action == ACTION_DEFER)
-        d->reply = r->reply;
+    d->reply = r->reply;
+    d->plan = r->action != ACTION_MTA ? r->plan : NULL;
+    d->edits = rule_lets_pass(r) ? r->edits : NULL;
     if (r->action != ACTION_ACCOUNT)
         d->n_candidates = 0;
-    if (r->action != ACTION_MTA)
-        d->plan = r->plan;
 }
 
 /* The MTA delivers the recipient itself: never tagged. */
@@ -134,12 +132,6 @@ leave_to_mta(struct decision *d)
     d->action = ACTION_MTA;
     d->n_candidates = 0;
     d->plan = NULL;
-}
-
-static bool
-is_refusal(const struct rule *r)
-{
-    return r->action == ACTION_REJECT || r->action == ACTION_DEFER;
 }
 
 static bool
@@ -157,10 +149,11 @@ decide_early(const struct policy *p, struct decision *d, const struct rule *r,
     /* A header nobody can read would refuse in other words. */
     bool certain = t == TRUTH_YES || !p->unparseable_reject;
 
-    if (!is_refusal(r) || !certain || (*may_refuse && !same_refusal(d, r))) {
+    if (!rule_refuses(r) || !certain || (*may_refuse && !same_refusal(d, r))) {
         decision_set(d, r);
         d->action = ACTION_UNKNOWN;
         d->reply = NULL;
+        d->edits = NULL;
         d->n_candidates = 0;
         return true;
     }
@@ -181,9 +174,61 @@ decide_late(struct decision *d, const struct rule *r, enum truth t)
     d->action = ACTION_REJECT;
     d->reply = "550 5.6.0 A header of the message cannot be parsed";
     d->plan = NULL;
+    d->edits = NULL;
     d->n_candidates = 0;
     d->whole_message = true;
     return true;
+}
+
+/* ---- rules that only say what they would do ---- */
+
+static void
+shadow_explain(const struct shadow *s, char why[WHY_TEXT])
+{
+    static const char *const done[] = {
+        [ACTION_MTA] = "left it to the MTA", [ACTION_ACCOUNT] = "routed it to ",
+        [ACTION_REJECT] = "rejected it",     [ACTION_DEFER] = "deferred it",
+        [ACTION_HOLD] = "held it",           [ACTION_DISCARD] = "discarded it",
+    };
+    struct line l = line_start(why, WHY_TEXT);
+    const struct step *route;
+
+    line_add(&l, "shadow: would have %s", done[s->action]);
+    if (s->action != ACTION_ACCOUNT)
+        return;
+    route = &s->plan->step[0];
+    line_add(&l, "%s", route->kind == STEP_POOL ? "pool " : "account ");
+    line_value(&l,
+               slice_of(route->kind == STEP_POOL ? route->pool->name
+                                                 : route->account->name),
+               "");
+}
+
+/* A rule with `shadow: true`.  It is listed when it would have decided, which
+ * is certain once the message is known; before that it is not asked, so that
+ * it makes no outcome uncertain. */
+static void
+shadow_try(const struct policy *p, const struct rule *r, struct match *m,
+           struct decision *d, struct trace *trace)
+{
+    struct shadow s = {r->name, r->at, r->action, NULL};
+    char *why;
+
+    if (m->f->stage == FACTS_RCPT)
+        return;
+    if (rule_matches(p, r, m, d, trace) == TRUTH_YES) {
+        if (r->action == ACTION_ACCOUNT &&
+            policy_is_mta_domain(p, m->recipient.domain))
+            s.action = ACTION_MTA;
+        else if (r->action == ACTION_ACCOUNT)
+            s.plan = r->plan;
+        why = trace_add(trace, r);
+        if (why != NULL)
+            shadow_explain(&s, why);
+        if (d->n_shadows < SHADOWS_MAX)
+            d->shadow[d->n_shadows++] = s;
+    }
+    d->n_candidates = 0; /* what it would have tried */
 }
 
 /* Walks the rules; true = decided. */
@@ -196,8 +241,13 @@ walk(const struct policy *p, struct match *m, struct decision *d,
 
     for (size_t i = 0; i <= p->n_rules && !m->nomem; i++) {
         const struct rule *r = i < p->n_rules ? &p->rules[i] : &last;
-        enum truth t = rule_matches(p, r, m, d, trace);
+        enum truth t;
 
+        if (r->shadow) {
+            shadow_try(p, r, m, d, trace);
+            continue;
+        }
+        t = rule_matches(p, r, m, d, trace);
         if (t == TRUTH_NO)
             continue;
         if (m->f->stage == FACTS_RCPT ? decide_early(p, d, r, t, &may_refuse)

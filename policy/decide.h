@@ -26,16 +26,20 @@ enum decide_result {
 /* Decides for one recipient (without <>, source route stripped).
  *
  * At FACTS_RCPT the answer is ACTION_REJECT or ACTION_DEFER only when no
- * later knowledge could change it, else ACTION_UNKNOWN.  At FACTS_EOM it is
- * never ACTION_UNKNOWN.
+ * later knowledge could change it, else ACTION_UNKNOWN (hold and discard are
+ * no refusals).  At FACTS_EOM it is never ACTION_UNKNOWN.
+ *
+ * A rule with `shadow: true` is listed when it would have decided, and the
+ * next rule is tried; at FACTS_RCPT it is not asked.
  *
  * A rule that routes to accounts of which none can serve the sender does not
  * match, whatever its `otherwise` says: that is for accounts that are full or
  * unusable now.  Accounts that cannot serve it beside one that can are left
  * out.  A default that routes so leaves the recipient to the MTA.
  *
- * A recipient in mta_domains gets ACTION_MTA whatever a route says (reject
- * and defer still apply).  trace may be NULL.  *ret borrows from the policy.
+ * A recipient in mta_domains gets ACTION_MTA whatever a route says (reject,
+ * defer, hold and discard still apply).  trace may be NULL.  *ret borrows
+ * from the policy.
  */
 enum decide_result decide(const struct policy *p, const struct facts *f,
                           struct slice recipient, struct scratch *s,

@@ -37,7 +37,7 @@ struct candidate {
 
 enum { CANDIDATES_MAX = 64 };
 
-/* What a rule changes in the message's header, whatever it does with it. */
+/* What a rule changes in the message's header, wherever it goes. */
 struct header_edits {
     size_t n_remove, n_add;
     const char **remove; /* names; every field of that name goes */
@@ -50,7 +50,7 @@ struct header_edits {
 struct shadow {
     const char *rule;
     struct loc at;
-    enum action action;
+    enum action action;      /* MTA for a route of a domain in mta_domains */
     const struct plan *plan; /* ACCOUNT: what it would have tried */
 };
 
@@ -67,8 +67,10 @@ struct decision {
     /* To log and count: a condition looked at a header that cannot be read;
      * an expression gave up, which counts as "no". */
     bool unparseable, regex_limit;
-    const struct header_edits *edits; /* of the message; NULL = none */
-    unsigned n_shadows;               /* at FACTS_EOM */
+    /* Of the message; NULL = none, and for what goes nowhere (reject, defer,
+     * discard). */
+    const struct header_edits *edits;
+    unsigned n_shadows; /* at FACTS_EOM */
     struct shadow shadow[SHADOWS_MAX];
     unsigned n_candidates; /* ACTION_ACCOUNT */
     struct candidate candidate[CANDIDATES_MAX];

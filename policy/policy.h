@@ -258,7 +258,8 @@ enum {
     POLICY_NEEDS_HELO = 1 << 0,
     /* A rule or the default may refuse at RCPT (perhaps, not certainly). */
     POLICY_NEEDS_RCPT_REPLY = 1 << 1,
-    /* from, from_domain, header, kind auto or bulk, or `from: require`. */
+    /* from, from_domain, header, kind auto or bulk; `from: require`; or
+     * remove_header. */
     POLICY_NEEDS_HEADERS = 1 << 2,
     POLICY_NEEDS_BODY = 1 << 3, /* attachment; HEADERS is set as well */
     /* The exact size: the milter counts it from the header and body events,

@@ -119,4 +119,17 @@ struct rule {
     bool null_sender_meant; /* kind: bounce or sender: "<>" is required */
 };
 
+static inline bool
+rule_refuses(const struct rule *r)
+{
+    return r->action == ACTION_REJECT || r->action == ACTION_DEFER;
+}
+
+/* Does the mail go on, so that its edits count? */
+static inline bool
+rule_lets_pass(const struct rule *r)
+{
+    return !rule_refuses(r) && r->action != ACTION_DISCARD;
+}
+
 #endif

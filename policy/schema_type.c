@@ -41,11 +41,10 @@ read_text(struct compile *c, const struct schema_row *row, const struct node *n,
 
     if (!compile_is_text(n))
         return schema_mismatch(c, row, n);
-    for (size_t i = 0; i < n->text.len; i++)
-        if ((unsigned char)n->text.at[i] < 0x20 || n->text.at[i] == 0x7F)
-            return diag_error(c->diag, n->at,
-                              "%s: a line break or control character in %s",
-                              row->key, node_show_text(n->text).text);
+    if (compile_has_control(n->text))
+        return diag_error(c->diag, n->at,
+                          "%s: a line break or control character in %s",
+                          row->key, node_show_text(n->text).text);
     if (row->max > 0 && n->text.len > row->max)
         return diag_error(c->diag, n->at,
                           "%s: longer than %" PRIu64 " octets: %s", row->key,

@@ -39,7 +39,9 @@ static const char yaml[] =
             "rules:\n"
             "  - {match: {sender: {list: l}, header: {X: /y/}},\n"
             "     route: {pool: p}, otherwise: [{account: a}, wait]}\n"
-            "  - {match: {client: 10.0.0.0/8}, reject: 550 5.7.1 x}\n";
+            "  - {match: {client: 10.0.0.0/8}, reject: 550 5.7.1 x}\n"
+            "  - {match: {auth: x}, hold: x, add_header: {X: y, Z: a},\n"
+            "     remove_header: [A, B, C]}\n";
 
 static struct policy *
 compile_with(const char *text, unsigned n, struct diag *d)
@@ -94,8 +96,9 @@ large(void **state)
         n += (size_t)snprintf(text + n, sizeof text - n,
                               "  - {match: {recipient: [r%u@x, 's*@%u', "
                               "/t%u/], size: '> %uKB'}, route: {account: a},"
-                              " share: %u%%, name: n%u}\n",
-                              i, i, i, i, i % 100 + 1, i);
+                              " share: %u%%, name: n%u,"
+                              " add_header: {X-%u: a}, remove_header: B-%u}\n",
+                              i, i, i, i, i % 100 + 1, i, i, i);
     assert_in_range(fail_everywhere(text), 10, 1000);
 }
 

@@ -15,16 +15,14 @@ static const struct compile_row rules_rows[] = {
     {"rules map", 0, HEAD "rules: {}\n",
      "2:8: rules: want a list of rules, found a map\n"},
     {"rule word", 0, HEAD "rules: [x]\n",
-     "2:9: a rule: want a map of name, match and route, reject or "
-     "defer, found \"x\"\n"},
+     "2:9: a rule: want a map of name, match and route, reject, defer, "
+     "hold or discard, found \"x\"\n"},
     {"no action", 0, RULES "  - {name: a}\n",
-     "4:5: a rule needs exactly one of route, reject and defer\n"},
+     "4:5: a rule needs exactly one of route, reject, defer, hold and "
+     "discard\n"},
     {"two actions", 0, RULES "  - {route: mta, reject: '550 5.7.1 x'}\n",
-     "4:5: a rule needs exactly one of route, reject and defer\n"},
-    {"later actions", 0, RULES "  - {hold: x, add_header: y, shadow: yes}\n",
-     "4:6: hold is not supported in this version\n"
-     "4:15: add_header is not supported in this version\n"
-     "4:30: shadow is not supported in this version\n"},
+     "4:5: a rule needs exactly one of route, reject, defer, hold and "
+     "discard\n"},
     {"rule names", 0,
      HEAD "rules:\n"
           "  - {name: a, match: {auth: x}, route: mta}\n"
@@ -34,7 +32,7 @@ static const struct compile_row rules_rows[] = {
      "4:12: the rule in line 3 has the name \"a\" too\n"
      "6:5: the rule in line 5 has the name \"rule 4\" too\n"},
     {"rule key", 0, RULES "  - {rout: mta}\n",
-     "4:5: a rule needs exactly one of route, reject and defer\n"
+     "4:5: a rule needs exactly one of route, reject, defer, hold and discard\n"
      "4:6: unknown key \"rout\" in a rule; did you mean \"route\"?\n"},
     {"rule name", 0, RULES "  - {name: [x], route: mta}\n",
      "4:12: name: want a text, found a list\n"},

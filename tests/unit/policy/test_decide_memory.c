@@ -57,13 +57,15 @@ every_allocation_may_fail(void **state)
     struct policy *p = case_compile(
         ACCOUNTS "rules:\n"
                  "  - {match: {header: {Subject: x}}, route: mta}\n"
+                 "  - {match: {header: {Y: y}}, hold: x, shadow: yes}\n"
+                 "  - {route: {pool: bulk}, shadow: yes}\n"
                  "  - {match: {from: no@where}, route: mta}\n"
                  "  - {match: {header: {X: '/y/'}}, reject: '550 5.7.1 no'}\n"
                  "  - {name: hit, route: {account: news}}\n");
     struct mail m = {.sender = "a@b",
                      .recipient = "r@s",
                      .headers = "From: a@b, c@d, e@f, g@h, i@j, k@l\n"
-                                "Subject: =?utf-8?q?z?=\nX: z\n"};
+                                "Subject: =?utf-8?q?z?=\nX: z\nY: y\n"};
     struct facts_pair h[CASE_HEADERS_MAX];
     struct facts f = case_facts(&m, FACTS_EOM, h);
     enum decide_result r = DECIDE_ENOMEM;
@@ -83,6 +85,7 @@ every_allocation_may_fail(void **state)
     assert_int_equal(r, DECIDE_OK);
     assert_int_equal(case_decision.action, ACTION_ACCOUNT);
     assert_string_equal(case_decision.rule, "hit");
+    assert_int_equal(case_decision.n_shadows, 2);
 
     /* A scratch that ran out once serves the next message. */
     scratch_reset(case_scratch);
