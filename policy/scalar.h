@@ -1,8 +1,8 @@
-/* policy/scalar.h - numbers with units, as people write them.
+/* policy/scalar.h - numbers with units and times, as people write them.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Private to policy/.  All compare without case and overflow-check; *ret is
- * set only on success.
+ * Pure.  All compare without case and overflow-check; *ret is set only on
+ * success.
  */
 #ifndef POLICY_SCALAR_H
 #define POLICY_SCALAR_H
@@ -15,7 +15,7 @@ enum scalar_result {
     SCALAR_OK = 0,
     SCALAR_ESYNTAX, /* no digits, or something behind them */
     SCALAR_EUNIT,   /* no unit, or one that we do not know */
-    SCALAR_ERANGE,  /* does not fit into 64 bits */
+    SCALAR_ERANGE,  /* does not fit into 64 bits; no such day or time */
 };
 
 enum scalar_result scalar_number(struct slice s, uint64_t *ret);
@@ -29,6 +29,10 @@ enum scalar_result scalar_size(struct slice s, uint64_t *ret_octets);
 
 /* "80%"; the sign may be left out. */
 enum scalar_result scalar_percent(struct slice s, uint64_t *ret);
+
+/* "2026-01-05T12:00:00Z", "2026-01-05 13:00:00.5+01:00" (RFC 3339 5.6), to
+ * Unix time; the fraction is cut off, a leap second is the second after it. */
+enum scalar_result scalar_time(struct slice s, int64_t *ret_s);
 
 /* The other way, in the largest unit that leaves a whole number.  Return ret
  * or a literal. */
