@@ -271,12 +271,12 @@ static const struct schema_row top_rows[] = {
      .help = "named lists of patterns, here or in files"},
     {"timezone", &schema_text, .need = SCHEMA_LATER,
      .help = "of the match key time"},
-    {"tests", &schema_text, .need = SCHEMA_LATER,
-     .help = "messages and what should become of them"},
     {"rules", &compile_rules, 0, 0,
      .help = "what goes where: the first match wins, for each recipient"},
     {"default", &compile_default, 0, 0, .unset = "mta",
      .help = "for what no rule matches; a form of route"},
+    {"tests", &compile_proofs, 0, 0, .sub = &compile_proof_schema,
+     .help = "messages and what should become of them"},
 };
 
 const struct schema schema_top = SCHEMA("the configuration", top_rows);

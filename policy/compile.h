@@ -51,6 +51,7 @@ struct compile {
      * "lost" set, so that its names are not called unknown as well. */
     struct table *smarthosts, *clients, *accounts, *pools, *lists;
     bool smarthosts_lost, clients_lost, accounts_lost, pools_lost, lists_lost;
+    bool rules_lost;
     struct table *identities; /* of accounts -> struct account */
     struct table *rule_names; /* -> struct rule */
     struct table *plans;      /* canonical text -> struct plan */
@@ -229,5 +230,10 @@ bool compile_sort_plans(struct compile *c);
 
 /* Unreachable rules; what the milter must ask the MTA for. */
 void compile_check_rules(struct compile *c);
+
+/* ---- compile_proof.c ---- */
+
+extern const struct schema_type compile_proofs;
+extern const struct schema compile_proof_schema; /* of each of them */
 
 #endif

@@ -345,6 +345,7 @@ read_rule(struct compile *c, const struct node *n, size_t number,
     bool ok;
 
     r->at = n->at;
+    c->rules_lost |= n->kind != NODE_MAP;
     if (n->kind != NODE_MAP)
         return diag_error(c->diag, n->at,
                           "a rule: want a map of name, match and route, "
@@ -375,6 +376,7 @@ read_rules(struct compile *c, const struct schema_row *row,
     bool ok = true;
 
     (void)field;
+    c->rules_lost = n->kind != NODE_LIST;
     if (n->kind != NODE_LIST)
         return schema_mismatch(c, row, n);
     p->rules = compile_alloc(c, n->n, sizeof *p->rules);

@@ -2,7 +2,9 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * A proof is a small message and what should become of it.  It is decided at
- * the end of the message, as if every account had room and a usable token.
+ * the end of the message, as if every account had room and a usable token: the
+ * first on the list gets it.  (Of a pool that picks by room or in turn, that is
+ * the first member; so a test of its route had better name the pool.)
  */
 #ifndef POLICY_PROOF_H
 #define POLICY_PROOF_H
@@ -24,8 +26,8 @@ struct proof {
 };
 
 /* Runs all; each that fails is an error in d at its place, saying what came
- * out, by which rule, and where that is.  False = one failed, or out of
- * memory (an error at line 0). */
+ * out, by which rule, and where that is.  What d holds already stays.  False =
+ * one failed, or out of memory (an error at line 0). */
 bool proof_run(const struct policy *p, struct diag *d);
 
 #endif

@@ -36,6 +36,10 @@ enum { HEADERS_MAX = 8 };
     "  - {match: {sender: {list: l}, header: {Subject: '/(a+)+$/'}},\n"      \
     "     reject: '550 5.7.1 one'}\n"                                        \
     "  - {match: {recipient_domain: {list: l}}, reject: '550 5.7.1 one'}\n"  \
+    "  - {match: {header: {X: a*}}, reject: '550 5.7.1 s', shadow: yes}\n"   \
+    "  - {match: {from: '*@s'}, route: {pool: both}, shadow: yes}\n"         \
+    "  - {match: {sender: h@h}, hold: x, add_header: {X: y}}\n"              \
+    "  - {match: {header: {X: d}}, discard: true}\n"                         \
     "  - {match: {any: [{from: '*@x'}, {from_domain: .y}, {kind: bulk}]},\n" \
     "     route: {account: t}, otherwise: [{pool: both}, mta]}\n"            \
     "  - {match: {client: [192.0.2.0/25, .example.com, '*.?']},\n"           \
@@ -126,7 +130,10 @@ check_late(const struct policy *p, const struct facts *f,
 
     check(decide(p, f, recipient, scratch, &late, NULL) == DECIDE_OK);
     check(late.action != ACTION_UNKNOWN);
-    check(is_refusal(&late) == (late.reply != NULL));
+    check(late.reply != NULL ||
+          (!is_refusal(&late) && late.action != ACTION_HOLD));
+    check(late.edits == NULL || !is_refusal(&late));
+    check(late.n_shadows <= 2);
     check((late.action == ACTION_ACCOUNT) == (late.n_candidates > 0));
     check(decide(p, f, recipient, scratch, &again, &trace) == DECIDE_OK);
     check(again.action == late.action && again.rule == late.rule);

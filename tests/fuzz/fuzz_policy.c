@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * A policy or an error, never both and never neither; every place lies in a
- * file; what was compiled once compiles again, to the same plans.
+ * file; what was compiled once compiles again, to the same plans; its tests
+ * run, and twice with one result.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 
 #include "policy/policy.h"
+#include "policy/proof.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -71,6 +73,20 @@ check_lookups(const struct policy *p)
     check(policy_plan(p, p->default_plan->hash) == p->default_plan);
 }
 
+static void
+check_proofs(const struct policy *p, struct diag *d)
+{
+    bool good;
+    unsigned n;
+
+    d->n = d->n_errors = d->dropped = d->n_files = 0;
+    good = proof_run(p, d);
+    n = d->n_errors;
+    check(good == (n == 0));
+    check_diag(d);
+    check(proof_run(p, d) == good && d->n_errors == 2 * n);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -84,6 +100,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (p == NULL)
         return 0;
     check_lookups(p);
+    check_proofs(p, &d);
     again = policy_compile((const char *)data, size, "/c/f", &files, &d);
     check(again != NULL && again->n_plans == p->n_plans);
     for (size_t i = 0; i < p->n_plans; i++)

@@ -43,6 +43,12 @@ static const char yaml[] =
             "  - {match: {auth: x}, hold: x, add_header: {X: y, Z: a},\n"
             "     remove_header: [A, B, C]}\n";
 
+static const char proofs[] =
+    "tests:\n"
+    "  - {sender: a@b, recipient: [c@d, e@f], auth: x, client: '::1',\n"
+    "     header: {X: [y, z], A: b}, macro: {i: x}, attachment: [a, b],\n"
+    "     expect: {account: a}}\n";
+
 static struct policy *
 compile_with(const char *text, unsigned n, struct diag *d)
 {
@@ -80,15 +86,18 @@ fail_everywhere(const char *text)
 static void
 small(void **state)
 {
+    static char text[sizeof yaml + sizeof proofs];
+
     (void)state;
-    assert_in_range(fail_everywhere(yaml), 6, 1000);
+    snprintf(text, sizeof text, "%s%s", yaml, proofs);
+    assert_in_range(fail_everywhere(text), 6, 1000);
 }
 
 /* Large enough that blocks of memory end inside every step. */
 static void
 large(void **state)
 {
-    static char text[200 * 1024];
+    static char text[300 * 1024];
     size_t n = (size_t)snprintf(text, sizeof text, "%s", yaml);
 
     (void)state;
@@ -99,6 +108,14 @@ large(void **state)
                               " share: %u%%, name: n%u,"
                               " add_header: {X-%u: a}, remove_header: B-%u}\n",
                               i, i, i, i, i % 100 + 1, i, i, i);
+    n += (size_t)snprintf(text + n, sizeof text - n, "%s", proofs);
+    for (unsigned i = 0; i < 300; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n,
+                              "  - {recipient: [r%u@x, s%u@y], header: {X: "
+                              "[a, b%u], Y: c}, macro: {m%u: v}, attachment: "
+                              "[f%u, g], expect: mta, rule: n%u}\n",
+                              i, i, i, i, i, i);
+    assert_true(n < sizeof text - 1);
     assert_in_range(fail_everywhere(text), 10, 1000);
 }
 

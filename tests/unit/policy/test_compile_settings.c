@@ -104,11 +104,9 @@ static const struct compile_row settings_rows[] = {
      "2:1: unknown key \"zzzzzzzz\" in the configuration\n"},
     {"later", 0,
      HEAD "include: [a]\n"
-          "tests: []\n"
           "timezone: x\n",
      "2:1: include is not supported in this version\n"
-     "3:1: tests is not supported in this version\n"
-     "4:1: timezone is not supported in this version\n"},
+     "3:1: timezone is not supported in this version\n"},
     {"case", 0, HEAD "Hostname: a.b\n",
      "2:1: unknown key \"Hostname\" in the configuration; did you mean "
      "\"hostname\"?\n"},

@@ -1,6 +1,6 @@
-/* tests/unit/policy/test_decide_memory.c - policy/decide.c and scratch.c when
- * memory runs out: each allocation is refused in turn, and the answer is
- * DECIDE_ENOMEM or the right one, never another.
+/* tests/unit/policy/test_decide_memory.c - policy/decide.c, scratch.c and
+ * proof.c when memory runs out: each allocation is refused in turn, and the
+ * answer is DECIDE_ENOMEM or the right one, never another.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <setjmp.h>
@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "policy/proof.h"
 #include "tests/unit/policy/decide_case.h"
 
 /* The linker puts these in the place of our own calls (--wrap). */
@@ -102,11 +103,45 @@ every_allocation_may_fail(void **state)
     policy_free(p);
 }
 
+static void
+no_proof_fails_for_want_of_memory(void **state)
+{
+    static struct diag d;
+    struct policy *p = case_compile(
+        ACCOUNTS "rules:\n"
+                 "  - {name: x, match: {header: {X: '/y/'}, from: a@b}, hold: "
+                 "x}\n"
+                 "tests:\n"
+                 "  - {recipient: r@s, header: {X: y, From: a@b}, expect: "
+                 "hold}\n"
+                 "  - {recipient: r@s, header: {X: z, From: a@b}, expect: "
+                 "hold, rule: x}\n");
+    unsigned long n;
+
+    (void)state;
+    for (n = 0;; n++) {
+        assert_true(n < 100);
+        d = (struct diag){.n = 0};
+        left = n;
+        assert_false(proof_run(p, &d));
+        left = ~0ul;
+        assert_int_equal(d.n_errors, 1);
+        if (strcmp(d.item[0].text, "out of memory") != 0)
+            break;
+        assert_int_equal(d.item[0].at.line, 0);
+    }
+    print_message("  %lu failed first\n", n);
+    assert_true(n > 6);
+    assert_non_null(strstr(d.item[0].text, "\"x\": "));
+    policy_free(p);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(no_proof_fails_for_want_of_memory),
     };
 
     return cmocka_run_group_tests_name("policy/decide, out of memory", tests,
