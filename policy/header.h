@@ -28,6 +28,12 @@
 size_t header_decode(struct slice raw, char *ret, size_t ret_size,
                      bool *ret_cut);
 
+/* The same for the name of a file, into HEADER_DECODED_MAX octets: of an
+ * encoded word in a charset we do not know, or with a broken encoding, the
+ * ASCII is kept, for "=?x-who?q?=DD.exe?=" ends with .exe to everyone.
+ * *ret_exact says whether there was none such. */
+size_t header_decode_name(struct slice raw, char *ret, bool *ret_exact);
+
 enum { HEADER_ADDRESS_MAX = 512 /* octets; longer ones are garbage */ };
 
 struct header_address {

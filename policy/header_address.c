@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "policy/header.h"
+#include "policy/header_private.h"
 
 /* ---- words ---- */
 
@@ -33,9 +34,8 @@ is_atom(char c)
     return u > ' ' && u != 0x7F && strchr("()<>@,;:\\\"[]", c) == NULL;
 }
 
-/* Octets of the comment that s begins with; all of it when it has no end. */
-static size_t
-comment_length(struct slice s, bool *ret_closed)
+size_t
+header_comment_length(struct slice s, bool *ret_closed)
 {
     size_t depth = 0;
 
@@ -53,9 +53,8 @@ comment_length(struct slice s, bool *ret_closed)
     return s.len;
 }
 
-/* Octets up to and with the closing character; 0 = it is missing. */
-static size_t
-enclosed_length(struct slice s, char close)
+size_t
+header_enclosed_length(struct slice s, char close)
 {
     for (size_t i = 1; i < s.len; i++) {
         if (s.at[i] == '\\')
@@ -102,7 +101,7 @@ token_next(struct slice *s)
     size_t n;
 
     while (s->len > 0 && (is_space(s->at[0]) || s->at[0] == '(')) {
-        n = s->at[0] == '(' ? comment_length(*s, &closed) : 1;
+        n = s->at[0] == '(' ? header_comment_length(*s, &closed) : 1;
         *s = slice_from(*s, n);
     }
     if (!closed) /* then nothing is left */
@@ -111,10 +110,10 @@ token_next(struct slice *s)
         return t;
 
     if (s->at[0] == '"') {
-        n = enclosed_length(*s, '"');
+        n = header_enclosed_length(*s, '"');
         t.kind = TOKEN_QUOTED;
     } else if (s->at[0] == '[') {
-        n = enclosed_length(*s, ']');
+        n = header_enclosed_length(*s, ']');
         t.kind = TOKEN_LITERAL;
     } else if (s->at[0] != '\0' && strchr("<>@,;:", s->at[0]) != NULL) {
         n = 1;
