@@ -6,6 +6,16 @@
  * names and the headers of the part that is being read.  Time is linear and
  * memory bounded, whatever comes in.
  *
+ * Mail readers differ in what they make of broken mail, and who hides a name
+ * counts on it: of a field that can be read in several ways each gives a name,
+ * and where the structure itself is in doubt mime_cut() says so.  Not looked
+ * into: files in a file (zip, winmail.dat), and "begin 644 name" in a text
+ * (uuencode), for the sake of mime_wants_body().
+ *
+ * Bounds: 1,000 names, of 1 KiB each (the end of longer ones counts); 64 KiB
+ * for the header of a part; 100 multiparts and messages inside one another,
+ * three of these encoded (base64, quoted-printable); boundaries of 256 octets.
+ *
  * Sources: RFC 2045 5, RFC 2046 5.1 and 5.2.1, RFC 2183 2.3 (Content-
  * Disposition: filename), RFC 2231 (parameter continuations, charset), RFC
  * 2047 (as mail programs use it in parameters, against its section 5).
@@ -35,9 +45,10 @@ void mime_body(struct mime *m, const void *at, size_t len);
  * header, and after each piece of the body. */
 bool mime_wants_body(const struct mime *m);
 
-/* After the last piece.  The names, decoded to UTF-8 and without the path of
- * a "C:\dir\name"; of a part with several, each once.  Lives until
- * mime_reset(). */
+/* After the last piece, and before mime_cut().  The names, decoded to UTF-8,
+ * without the path of a "C:\dir\name", and without the dots and spaces at the
+ * end that Windows drops; of a part with several, each once.  NULL when there
+ * are none.  Lives until mime_reset(). */
 const struct slice *mime_names(struct mime *m, size_t *ret_n);
 
 /* There may be other names: a bound was reached, a name could not be decoded,

@@ -1,0 +1,681 @@
+/* policy/mime.c - the walk through a message's parts; see mime.h.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Line by line.  A body's lines are skipped, but for those that begin with
+ * "--": of each line only its start is kept, as far as a boundary may reach.
+ * A header's fields are kept one at a time.
+ *
+ * A message that is encoded (RFC 2046 5.2.1 forbids it, yet it is sent, and
+ * opened) is decoded into a layer of its own, with own lines and boundaries.
+ */
+#include "policy/mime.h"
+
+#include <stdlib.h>
+
+#include "policy/arena.h"
+#include "policy/mime_private.h"
+
+enum {
+    NAMES_MAX = 1000,
+    HEADER_OCTETS_MAX = 64 * 1024, /* of one part */
+    DEPTH_MAX = 100,    /* multiparts and messages inside one another */
+    LAYERS_MAX = 4,     /* encoded messages inside one another, and the first */
+    BOUNDARY_MAX = 256, /* octets; RFC 2046 allows 70 */
+    LINE_KEPT = 2 + BOUNDARY_MAX + 2, /* "--boundary--" */
+};
+
+enum kind {
+    KIND_UNTOLD, /* no Content-Type yet */
+    KIND_LEAF,
+    KIND_MULTIPART,
+    KIND_MESSAGE,
+};
+
+/* What the header of the part under way has told. */
+struct part {
+    enum kind kind;
+    enum kind untold;   /* what it is without a Content-Type */
+    bool is_digest;     /* multipart/digest */
+    bool skips_blank;   /* its header has not begun */
+    bool has_encoding;  /* there was a Content-Transfer-Encoding */
+    bool two_encodings; /* there were two that differ */
+    enum mime_encoding encoding;
+    size_t boundary_len; /* octets of the boundary below */
+    size_t first_name;
+    size_t octets; /* of its header */
+    char boundary[BOUNDARY_MAX];
+};
+
+/* A multipart whose parts we are in. */
+struct level {
+    size_t at, len; /* the boundary, in mime.boundary */
+    size_t depth;
+    bool is_digest;
+};
+
+enum state {
+    STATE_BODY, /* boundaries alone count */
+    STATE_HEADER,
+    STATE_ENCODED, /* the same, and the rest goes to the next layer */
+};
+
+struct layer {
+    enum state state;
+    size_t first_level; /* its levels: from here to the next layer's */
+    struct mime_transfer transfer;
+    /* The line under way. */
+    size_t len; /* octets kept of it */
+    bool plain; /* it is no delimiter */
+    bool tail;  /* what was not kept is not all white space */
+    bool begun;
+    char line[LINE_KEPT];
+};
+
+struct buffer {
+    char *at;
+    size_t len, size;
+};
+
+struct mime {
+    bool cut;
+    bool started, finished; /* the body */
+    struct arena *arena;    /* the names */
+    struct slice *name;
+    size_t n_names, names_size;
+
+    struct part part;
+    struct buffer field; /* of the header under way, the last one */
+    size_t depth;
+    struct level level[DEPTH_MAX];
+    size_t n_levels;
+    struct buffer boundary;
+    struct layer layer[LAYERS_MAX];
+    size_t n_layers;
+};
+
+static bool
+is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* The buffers' maxima are checked by who adds.  False = out of memory. */
+static bool
+buffer_add(struct buffer *b, const char *at, size_t len)
+{
+    if (len == 0)
+        return true;
+    if (b->size - b->len < len) {
+        size_t size = b->size > 0 ? b->size : 256;
+        char *grown;
+
+        while (size - b->len < len)
+            size *= 2;
+        grown = realloc(b->at, size);
+        if (grown == NULL)
+            return false;
+        b->at = grown;
+        b->size = size;
+    }
+    memcpy(b->at + b->len, at, len);
+    b->len += len;
+    return true;
+}
+
+static void
+buffer_free(struct buffer *b)
+{
+    free(b->at);
+    *b = (struct buffer){0};
+}
+
+/* ---- names ---- */
+
+static bool
+names_grow(struct mime *m)
+{
+    size_t size = m->names_size > 0 ? 2 * m->names_size : 8;
+    struct slice *grown = realloc(m->name, size * sizeof *grown);
+
+    if (grown == NULL)
+        return false;
+    m->name = grown;
+    m->names_size = size;
+    return true;
+}
+
+static void
+name_add(void *cookie, struct slice name)
+{
+    struct mime *m = cookie;
+    char *copy;
+
+    for (size_t i = m->part.first_name; i < m->n_names; i++)
+        if (slice_eq(m->name[i], name))
+            return;
+    if (m->arena == NULL)
+        m->arena = arena_new();
+    if (m->n_names == NAMES_MAX || m->arena == NULL ||
+        (m->n_names == m->names_size && !names_grow(m)) ||
+        (copy = arena_copy(m->arena, name)) == NULL) {
+        m->cut = true;
+        return;
+    }
+    m->name[m->n_names++] = (struct slice){copy, name.len};
+}
+
+/* ---- the fields of a part's header ---- */
+
+static void
+part_begin(struct mime *m, enum kind untold)
+{
+    m->part = (struct part){.untold = untold, .first_name = m->n_names};
+    m->field.len = 0;
+}
+
+static bool
+starts(const char *type, const char *prefix)
+{
+    return slice_starts(slice_of(type), prefix);
+}
+
+static enum kind
+kind_of(const char *type)
+{
+    static const char *const messages[] = {
+        "message/rfc822",  "message/global",        "message/news",
+        "message/partial", "message/external-body",
+    };
+    size_t n = strspn(type, "abcdefghijklmnopqrstuvwxyz0123456789/.+-_");
+    struct slice s = {type, n};
+
+    if (n == 0)
+        return KIND_UNTOLD;
+    if (slice_starts(s, "multipart/") || slice_eq(s, SLICE_LIT("multipart")))
+        return KIND_MULTIPART;
+    for (size_t i = 0; i < sizeof messages / sizeof *messages; i++)
+        if (slice_eq(s, slice_of(messages[i])))
+            return KIND_MESSAGE;
+    return KIND_LEAF;
+}
+
+/* Of several types the one with a structure counts, and the first of those:
+ * but who sends several means to be read in several ways. */
+static void
+take_type(struct mime *m, const struct mime_field *f)
+{
+    struct part *p = &m->part;
+    enum kind kind = kind_of(f->type);
+    char boundary[BOUNDARY_MAX];
+    size_t len = 0;
+    bool sure = true;
+
+    if (kind == KIND_UNTOLD)
+        return;
+    if (kind == KIND_MULTIPART) {
+        len = mime_field_boundary(f, boundary, sizeof boundary, &sure);
+        m->cut |= !sure || len == 0;
+    }
+    /* What a fragment goes on with came in another message. */
+    m->cut |= starts(f->type, "message/partial");
+    if (p->kind == KIND_UNTOLD || p->kind == KIND_LEAF) {
+        m->cut |= p->kind == KIND_LEAF && kind != KIND_LEAF;
+        p->kind = kind;
+        p->is_digest = starts(f->type, "multipart/digest");
+        p->boundary_len = len;
+        memcpy(p->boundary, boundary, len);
+    } else {
+        m->cut |= kind != p->kind || len != p->boundary_len ||
+                  memcmp(p->boundary, boundary, len) != 0;
+    }
+}
+
+static void
+take_encoding(struct part *p, const struct mime_field *f)
+{
+    enum mime_encoding encoding = mime_encoding_of(slice_of(f->type));
+
+    if (!p->has_encoding)
+        p->encoding = encoding;
+    p->two_encodings |= encoding != p->encoding;
+    p->has_encoding = true;
+}
+
+static void
+field_read(struct mime *m, struct slice name, struct slice value)
+{
+    bool is_type = slice_eq_nocase(name, SLICE_LIT("Content-Type"));
+    bool is_encoding =
+        slice_eq_nocase(name, SLICE_LIT("Content-Transfer-Encoding"));
+    struct mime_field f;
+
+    if (!is_type && !is_encoding &&
+        !slice_eq_nocase(name, SLICE_LIT("Content-Disposition")))
+        return;
+    mime_field_read(value, &f);
+    if (is_encoding) {
+        take_encoding(&m->part, &f);
+        return;
+    }
+    if (is_type)
+        take_type(m, &f);
+    if (!mime_field_names(&f, name_add, m))
+        m->cut = true;
+}
+
+/* Octets of the name that the field begins with; 0 = it has none. */
+static size_t
+field_name_length(struct slice s)
+{
+    const char *colon = memchr(s.at, ':', s.len);
+    struct slice name = {s.at, colon != NULL ? (size_t)(colon - s.at) : 0};
+
+    while (name.len > 0 && is_blank(name.at[name.len - 1]))
+        name.len--;
+    for (size_t i = 0; i < name.len; i++)
+        if (is_blank(name.at[i]))
+            return 0;
+    return name.len;
+}
+
+/* The field in the buffer is whole. */
+static void
+field_end(struct mime *m)
+{
+    struct slice s = {m->field.at, m->field.len};
+    size_t n;
+
+    m->field.len = 0;
+    if (s.len == 0 || slice_starts(s, "From ") || slice_starts(s, ">From "))
+        return; /* the latter two come from a mailbox file */
+    n = field_name_length(s);
+    if (n > 0) {
+        const char *colon = memchr(s.at, ':', s.len);
+
+        field_read(m, (struct slice){s.at, n},
+                   slice_from(s, (size_t)(colon + 1 - s.at)));
+        return;
+    }
+    /* No field: the header ends here to some readers, to others it does not,
+     * and to some it is the rest of the field before. */
+    m->cut = true;
+    field_read(m, SLICE_LIT("Content-Disposition"), s);
+}
+
+/* ---- the structure ---- */
+
+static bool
+layer_open(struct mime *m, struct layer *l)
+{
+    if (m->n_layers == LAYERS_MAX)
+        return false;
+    l->state = STATE_ENCODED;
+    l->transfer = (struct mime_transfer){.encoding = m->part.encoding};
+    m->layer[m->n_layers++] =
+        (struct layer){.state = STATE_HEADER, .first_level = m->n_levels};
+    return true;
+}
+
+static void
+message_open(struct mime *m, struct layer *l)
+{
+    enum mime_encoding encoding = m->part.encoding;
+
+    l->state = STATE_HEADER;
+    if (encoding == MIME_ENCODING_OTHER)
+        m->cut = true;
+    else if (encoding != MIME_IDENTITY && !layer_open(m, l)) {
+        m->cut = true;
+        l->state = STATE_BODY;
+        return;
+    }
+    m->depth++;
+    part_begin(m, KIND_LEAF);
+    m->part.skips_blank = true;
+}
+
+static void
+multipart_open(struct mime *m)
+{
+    const struct part *p = &m->part;
+
+    /* RFC 2045 6.4 forbids it, and nobody knows who decodes it. */
+    m->cut |= p->encoding != MIME_IDENTITY;
+    if (p->boundary_len == 0 ||
+        !buffer_add(&m->boundary, p->boundary, p->boundary_len)) {
+        m->cut = true;
+        return;
+    }
+    m->depth++;
+    m->level[m->n_levels++] = (struct level){
+        .at = m->boundary.len - p->boundary_len,
+        .len = p->boundary_len,
+        .depth = m->depth,
+        .is_digest = p->is_digest,
+    };
+}
+
+/* The header is over.  is_whole: up to its end. */
+static void
+header_end(struct mime *m, struct layer *l, bool is_whole)
+{
+    const struct part *p = &m->part;
+    enum kind kind = p->kind == KIND_UNTOLD ? p->untold : p->kind;
+
+    l->state = STATE_BODY;
+    m->cut |= !is_whole;
+    if (kind != KIND_MULTIPART && kind != KIND_MESSAGE)
+        return;
+    m->cut |= p->two_encodings;
+    if (m->depth == DEPTH_MAX)
+        m->cut = true;
+    else if (kind == KIND_MULTIPART)
+        multipart_open(m);
+    else if (is_whole)
+        message_open(m, l);
+}
+
+/* ---- delimiter lines: RFC 2046 5.1.1 ---- */
+
+/* Which multipart the line belongs to, if any: the innermost whose boundary it
+ * is, or else the one with most of its octets, as "--" + boundary need not be
+ * all of a line. */
+struct delimiter {
+    struct level *level; /* NULL = none */
+    bool is_close;
+    bool is_exact;
+};
+
+static size_t
+levels_end(const struct mime *m, size_t k)
+{
+    return k + 1 < m->n_layers ? m->layer[k + 1].first_level : m->n_levels;
+}
+
+static struct delimiter
+delimiter_find(struct mime *m, size_t k)
+{
+    const struct layer *l = &m->layer[k];
+    struct delimiter found = {NULL, false, false};
+    struct slice s = {l->line, l->len};
+
+    while (s.len > 0 && is_blank(s.at[s.len - 1]))
+        s.len--;
+    if (!slice_starts(s, "--"))
+        return found;
+    s = slice_from(s, 2);
+    for (size_t i = levels_end(m, k); i-- > l->first_level;) {
+        struct level *level = &m->level[i];
+        struct slice rest = slice_from(s, level->len);
+        bool is_close = slice_starts(rest, "--");
+
+        if (s.len < level->len ||
+            memcmp(s.at, m->boundary.at + level->at, level->len) != 0)
+            continue;
+        if (!l->tail && rest.len == (is_close ? 2 : 0))
+            return (struct delimiter){level, is_close, true};
+        if (found.level == NULL || found.level->len < level->len)
+            found = (struct delimiter){level, is_close, false};
+    }
+    return found;
+}
+
+/* Ends what is inside the multipart and begins its next part. */
+static void
+delimiter_line(struct mime *m, size_t k, struct delimiter d)
+{
+    size_t n_levels = (size_t)(d.level - m->level) + 1;
+
+    m->cut |= !d.is_exact;
+    m->layer[k].state = d.is_close ? STATE_BODY : STATE_HEADER;
+    m->n_layers = k + 1;
+    m->n_levels = n_levels;
+    m->boundary.len = d.level->at + d.level->len;
+    m->depth = d.level->depth;
+    part_begin(m, d.level->is_digest ? KIND_MESSAGE : KIND_LEAF);
+}
+
+/* ---- lines ---- */
+
+static void feed(struct mime *m, size_t k, struct slice s);
+
+/* To the next layer, decoded. */
+static void
+pass_on(struct mime *m, size_t k, struct slice s)
+{
+    struct mime_transfer *t = &m->layer[k].transfer;
+    char decoded[512 + sizeof t->held];
+
+    while (s.len > 0) {
+        struct slice part = {s.at, s.len < 512 ? s.len : 512};
+
+        s = slice_from(s, part.len);
+        part.len = mime_transfer_decode(t, part, decoded);
+        m->cut |= t->odd;
+        feed(m, k + 1, (struct slice){decoded, part.len});
+    }
+}
+
+/* The line was not the delimiter it might have been. */
+static void
+line_is_plain(struct mime *m, size_t k, size_t kept)
+{
+    struct layer *l = &m->layer[k];
+
+    l->plain = true;
+    if (l->state == STATE_ENCODED)
+        pass_on(m, k, (struct slice){l->line, kept});
+}
+
+/* Ends the header at its last allowed octet; the rest of s is body. */
+static void
+header_add(struct mime *m, size_t k, struct slice s)
+{
+    struct layer *l = &m->layer[k];
+    size_t room = HEADER_OCTETS_MAX - m->part.octets;
+    size_t n = s.len < room ? s.len : room;
+
+    if (!l->begun && !(s.at[0] == ' ' || s.at[0] == '\t'))
+        field_end(m);
+    m->part.octets += n;
+    if (!buffer_add(&m->field, s.at, n))
+        m->cut = true;
+    if (n == s.len)
+        return;
+    field_end(m);
+    header_end(m, l, false);
+    l->plain = true;
+}
+
+static void
+header_line_end(struct mime *m, struct layer *l)
+{
+    size_t n = 0;
+
+    while (n < l->len && (l->line[n] == '\r' || l->line[n] == '\n'))
+        n++;
+    if (n < l->len) {
+        m->part.skips_blank = false;
+        return;
+    }
+    m->field.len = 0;
+    if (!m->part.skips_blank)
+        header_end(m, l, true);
+}
+
+static void line_end(struct mime *m, size_t k);
+
+/* From layer k on nothing more comes: what stops in the middle ends there. */
+static void
+layers_end(struct mime *m, size_t k)
+{
+    for (; k < m->n_layers; k++) {
+        if (m->layer[k].begun)
+            line_end(m, k);
+        if (m->layer[k].state == STATE_HEADER)
+            field_end(m);
+    }
+}
+
+static void
+line_end(struct mime *m, size_t k)
+{
+    struct layer *l = &m->layer[k];
+    struct delimiter d = {NULL, false, false};
+
+    if (!l->plain)
+        d = delimiter_find(m, k);
+    if (d.level != NULL) {
+        layers_end(m, k + 1);
+        delimiter_line(m, k, d);
+    } else if (l->state == STATE_HEADER) {
+        header_line_end(m, l);
+    } else if (!l->plain) {
+        line_is_plain(m, k, l->len);
+    }
+    l->len = 0;
+    l->plain = l->tail = l->begun = false;
+}
+
+/* A piece of one line, the last one when it ends with LF. */
+static void
+line_add(struct mime *m, size_t k, struct slice s)
+{
+    struct layer *l = &m->layer[k];
+    size_t before = l->len, room = sizeof l->line - l->len;
+    size_t n = s.len < room ? s.len : room;
+
+    if (l->state == STATE_HEADER)
+        header_add(m, k, s);
+    l->begun = true;
+    if (l->plain) {
+        if (l->state == STATE_ENCODED)
+            pass_on(m, k, s);
+        return;
+    }
+    memcpy(l->line + l->len, s.at, n);
+    l->len += n;
+    for (size_t i = n; i < s.len; i++)
+        l->tail |= !is_blank(s.at[i]);
+    if (l->state == STATE_HEADER)
+        return;
+    if (l->line[0] != '-' || (l->len > 1 && l->line[1] != '-') ||
+        (l->len == sizeof l->line && delimiter_find(m, k).level == NULL)) {
+        line_is_plain(m, k, before);
+        if (l->state == STATE_ENCODED)
+            pass_on(m, k, s);
+    }
+}
+
+static void
+feed(struct mime *m, size_t k, struct slice s)
+{
+    while (s.len > 0) {
+        const char *end = memchr(s.at, '\n', s.len);
+        size_t n = end != NULL ? (size_t)(end - s.at) + 1 : s.len;
+
+        line_add(m, k, (struct slice){s.at, n});
+        if (end != NULL)
+            line_end(m, k);
+        s = slice_from(s, n);
+    }
+}
+
+/* ---- the doors ---- */
+
+struct mime *
+mime_new(void)
+{
+    struct mime *m = calloc(1, sizeof *m);
+
+    if (m != NULL)
+        mime_reset(m);
+    return m;
+}
+
+void
+mime_reset(struct mime *m)
+{
+    arena_free(m->arena);
+    free(m->name);
+    buffer_free(&m->field);
+    buffer_free(&m->boundary);
+    m->arena = NULL;
+    m->name = NULL;
+    m->n_names = m->names_size = 0;
+    m->cut = m->started = m->finished = false;
+    m->depth = m->n_levels = 0;
+    m->layer[0] = (struct layer){.state = STATE_HEADER};
+    m->n_layers = 1;
+    part_begin(m, KIND_LEAF);
+}
+
+void
+mime_free(struct mime *m)
+{
+    if (m == NULL)
+        return;
+    mime_reset(m);
+    free(m);
+}
+
+void
+mime_header(struct mime *m, struct slice name, struct slice value)
+{
+    if (m->started)
+        return;
+    if (value.len > HEADER_OCTETS_MAX) {
+        value.len = HEADER_OCTETS_MAX;
+        m->cut = true;
+    }
+    field_read(m, slice_trim(name), value);
+}
+
+static void
+body_start(struct mime *m)
+{
+    if (!m->started)
+        header_end(m, &m->layer[0], true);
+    m->started = true;
+}
+
+bool
+mime_wants_body(const struct mime *m)
+{
+    const struct part *p = &m->part;
+
+    if (m->finished || (m->cut && m->n_names == NAMES_MAX))
+        return false;
+    if (!m->started)
+        return p->kind == KIND_MESSAGE ||
+               (p->kind == KIND_MULTIPART && p->boundary_len > 0);
+    return m->n_levels > 0 || m->layer[0].state != STATE_BODY;
+}
+
+void
+mime_body(struct mime *m, const void *at, size_t len)
+{
+    if (m->finished)
+        return;
+    body_start(m);
+    if (len > 0 && mime_wants_body(m))
+        feed(m, 0, (struct slice){at, len});
+}
+
+const struct slice *
+mime_names(struct mime *m, size_t *ret_n)
+{
+    if (!m->finished) {
+        body_start(m);
+        layers_end(m, 0);
+        m->finished = true;
+    }
+    *ret_n = m->n_names;
+    return m->name;
+}
+
+bool
+mime_cut(const struct mime *m)
+{
+    return m->cut;
+}
