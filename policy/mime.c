@@ -467,7 +467,7 @@ line_is_plain(struct mime *m, size_t k, size_t kept)
         pass_on(m, k, (struct slice){l->line, kept});
 }
 
-/* Ends the header at its last allowed octet; the rest of s is body. */
+/* Ends the header at its last allowed octet; what follows is body. */
 static void
 header_add(struct mime *m, size_t k, struct slice s)
 {
@@ -484,7 +484,7 @@ header_add(struct mime *m, size_t k, struct slice s)
         return;
     field_end(m);
     header_end(m, l, false);
-    l->plain = true;
+    l->plain = l->len + n > 0; /* but a line of the body may begin here */
 }
 
 static void
