@@ -497,7 +497,7 @@ decide_from_allowed(const struct mailbox *m, const struct facts *f,
     for (size_t i = 0; i < f->n_headers; i++) {
         struct header_addresses it;
 
-        if (!slice_eq_nocase(f->header[i].name, SLICE_LIT("From")))
+        if (!slice_eq_nocase(slice_trim(f->header[i].name), SLICE_LIT("From")))
             continue;
         it = header_addresses(f->header[i].value);
         while (header_next_address(&it, &a)) {

@@ -55,7 +55,9 @@ struct header_address {
  * Groups, comments, quoted strings, routes and empty list elements are
  * understood.  A broken element gives no address and sets garbage; the next
  * one is tried.  Phrases are not decoded before they are parsed, so an
- * encoded word cannot pretend to be an address. */
+ * encoded word cannot pretend to be an address; one that others may take for
+ * an address, as it stands, sets garbage, too.  Of "a@b <c@d>" c@d is the
+ * address, and the rest is garbage. */
 struct header_addresses {
     struct slice rest;
     bool in_group;

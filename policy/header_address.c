@@ -17,6 +17,7 @@ enum token_kind {
 
 struct token {
     enum token_kind kind;
+    bool doubtful; /* an encoded word that is an address to some */
     struct slice text;
 };
 
@@ -82,11 +83,26 @@ encoded_word_length(struct slice s)
     return 0;
 }
 
+/* Who does not know that what an atom may not hold can stand in an encoded
+ * word finds an address in "=?utf-8?q?,ceo@example.com,?=". */
+static bool
+hides_address(struct slice word)
+{
+    bool at = false, special = false;
+
+    for (size_t i = 0; i < word.len; i++) {
+        at |= word.at[i] == '@';
+        special |= word.at[i] != '\0' && strchr("<>,;:", word.at[i]) != NULL;
+    }
+    return at && special;
+}
+
 static size_t
-atom_length(struct slice s)
+atom_length(struct slice s, bool *ret_doubtful)
 {
     size_t n = encoded_word_length(s);
 
+    *ret_doubtful = hides_address((struct slice){s.at, n});
     while (n < s.len && is_atom(s.at[n]))
         n++;
     return n;
@@ -96,7 +112,7 @@ atom_length(struct slice s)
 static struct token
 token_next(struct slice *s)
 {
-    struct token t = {TOKEN_END, {NULL, 0}};
+    struct token t = {TOKEN_END, false, {NULL, 0}};
     bool closed = true;
     size_t n;
 
@@ -119,7 +135,7 @@ token_next(struct slice *s)
         n = 1;
         t.kind = TOKEN_SPECIAL;
     } else {
-        n = atom_length(*s);
+        n = atom_length(*s, &t.doubtful);
         t.kind = n > 0 ? TOKEN_ATOM : TOKEN_BAD;
         n = n > 0 ? n : 1;
     }
@@ -341,6 +357,7 @@ read_element(struct header_addresses *it, struct header_address *ret)
             skip_element(it, t);
             return false;
         }
+        it->garbage |= t.doubtful;
         spec_add(&e.spec, t);
         e.has_phrase = true;
         e.has_at |= is_special(t, '@');

@@ -152,7 +152,8 @@ from_add(struct scratch_from *from, size_t *max, struct slice address)
 static bool
 is_from(const struct facts_pair *header)
 {
-    return slice_eq_nocase(header->name, SLICE_LIT("From"));
+    /* "From : x" is one to many who read it. */
+    return slice_eq_nocase(slice_trim(header->name), SLICE_LIT("From"));
 }
 
 /* Octets of all From fields: no address is longer than its source. */
