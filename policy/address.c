@@ -65,11 +65,12 @@ skip_route(struct slice *s)
 static bool
 local_is_good(struct slice s)
 {
-    bool quoted = false;
+    bool quoted = false, any = false; /* any: besides quotes */
 
     for (size_t i = 0; i < s.len; i++) {
         if (is_control(s.at[i]))
             return false;
+        any |= s.at[i] != '"';
         if (s.at[i] == '"') {
             quoted = !quoted;
         } else if (quoted && s.at[i] == '\\') {
@@ -79,7 +80,7 @@ local_is_good(struct slice s)
             return false;
         }
     }
-    return !quoted && s.len > 0 && !slice_eq(s, SLICE_LIT("\"\""));
+    return !quoted && any;
 }
 
 static bool

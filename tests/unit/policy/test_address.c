@@ -42,6 +42,7 @@ static const struct row {
     {"plus, percent, bang", "a+b%c!d@e", "a+b%c!d", "e", "a+b%c!d@e", 0},
     {"empty local part", "@b", NULL, NULL, NULL, 0},
     {"empty quotes", "\"\"@b", NULL, NULL, NULL, 0},
+    {"empty quotes twice", "\"\"\"\"@b", NULL, NULL, NULL, 0},
     {"empty domain", "a@", NULL, NULL, NULL, 0},
     {"dot domain", "a@.b", NULL, NULL, NULL, 0},
     {"space", "a b@c", NULL, NULL, NULL, 0},
