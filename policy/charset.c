@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "policy/charset.h"
+#include "policy/charset_private.h"
 
 enum { REPLACEMENT = 0xFFFD };
 
@@ -86,39 +87,6 @@ put_utf8(struct charset_text *t, unsigned char c)
     }
 }
 
-/* 0x80..0x9F; 0 = undefined. */
-static const uint16_t cp1252[32] = {
-    0x20AC, 0,      0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021,
-    0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0,      0x017D, 0,
-    0,      0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
-    0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0,      0x017E, 0x0178,
-};
-
-static uint32_t
-latin9(unsigned char c)
-{
-    switch (c) {
-    case 0xA4:
-        return 0x20AC;
-    case 0xA6:
-        return 0x0160;
-    case 0xA8:
-        return 0x0161;
-    case 0xB4:
-        return 0x017D;
-    case 0xB8:
-        return 0x017E;
-    case 0xBC:
-        return 0x0152;
-    case 0xBD:
-        return 0x0153;
-    case 0xBE:
-        return 0x0178;
-    default:
-        return c;
-    }
-}
-
 void
 charset_put(struct charset_text *t, enum charset cs, unsigned char c)
 {
@@ -129,13 +97,9 @@ charset_put(struct charset_text *t, enum charset cs, unsigned char c)
         return;
     }
     charset_flush(t);
-    if (cs == CHARSET_LATIN9)
-        code = latin9(c);
-    else if (cs == CHARSET_CP1252 && c >= 0x80 && c <= 0x9F)
-        code = cp1252[c - 0x80] != 0 ? cp1252[c - 0x80] : REPLACEMENT;
-    else if (cs == CHARSET_OTHER && c >= 0x80)
-        code = REPLACEMENT;
-    put_code(t, code);
+    if (c >= 0x80 && cs != CHARSET_LATIN1)
+        code = cs == CHARSET_OTHER ? 0 : charset_upper[cs][c - 0x80];
+    put_code(t, code == 0 && c > 0 ? REPLACEMENT : code);
 }
 
 bool
@@ -151,6 +115,12 @@ charset_find(struct slice name, enum charset *ret)
         {"latin1", CHARSET_LATIN1},       {"iso-8859-15", CHARSET_LATIN9},
         {"iso8859-15", CHARSET_LATIN9},   {"latin-9", CHARSET_LATIN9},
         {"windows-1252", CHARSET_CP1252}, {"cp1252", CHARSET_CP1252},
+        {"iso-8859-2", CHARSET_LATIN2},   {"latin2", CHARSET_LATIN2},
+        {"windows-1250", CHARSET_CP1250}, {"cp1250", CHARSET_CP1250},
+        {"windows-1251", CHARSET_CP1251}, {"cp1251", CHARSET_CP1251},
+        {"koi8-r", CHARSET_KOI8R},        {"iso-8859-5", CHARSET_CYRILLIC},
+        {"iso-8859-7", CHARSET_GREEK},    {"iso-8859-9", CHARSET_LATIN5},
+        {"latin5", CHARSET_LATIN5},
     };
     const char *star = memchr(name.at, '*', name.len); /* RFC 2231 5 */
 

@@ -16,8 +16,15 @@
 enum charset {
     CHARSET_UTF8, /* us-ascii is a part of it */
     CHARSET_LATIN1,
-    CHARSET_LATIN9,
+    CHARSET_LATIN2,
+    CHARSET_CYRILLIC, /* iso-8859-5 */
+    CHARSET_GREEK,    /* iso-8859-7 */
+    CHARSET_LATIN5,   /* iso-8859-9 */
+    CHARSET_LATIN9,   /* iso-8859-15 */
+    CHARSET_CP1250,
+    CHARSET_CP1251,
     CHARSET_CP1252,
+    CHARSET_KOI8R,
     CHARSET_OTHER, /* not known: all but its ASCII becomes U+FFFD */
 };
 

@@ -20,9 +20,11 @@
 /* Writes the unfolded and RFC 2047-decoded value into ret: trimmed, valid
  * UTF-8 (octets that are not become U+FFFD), no CR, LF or NUL (they become a
  * space), no NUL at the end.  A line break and the white space octet behind
- * it are one space.  Encoded words in utf-8, us-ascii, iso-8859-1,
- * iso-8859-15 and windows-1252 are decoded wherever they stand, neighbours
- * are joined; others are left as they are.
+ * it are one space.  Encoded words in utf-8, us-ascii,
+ * iso-8859-1, -2, -5, -7, -9 and -15, windows-1250, -1251 and -1252, and
+ * koi8-r are decoded wherever they stand, neighbours are joined; others are
+ * left as they are (gb18030, shift_jis, iso-2022-jp, euc-kr: the tables would
+ * be larger than the program, and iconv(3) loads them from the disk).
  *
  * Returns the length; *ret_cut says whether the end did not fit. */
 size_t header_decode(struct slice raw, char *ret, size_t ret_size,
