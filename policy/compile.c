@@ -269,8 +269,9 @@ static const struct schema_row top_rows[] = {
     {"pools", &compile_pools, 0, 0, .help = "several accounts under one name"},
     {"lists", &compile_lists, 0, 0,
      .help = "named lists of patterns, here or in files"},
-    {"timezone", &schema_text, .need = SCHEMA_LATER,
-     .help = "of the match key time"},
+    {"timezone", &compile_timezone, 0, 0,
+     .help = "of the match key time, where it names none; default: the "
+             "host's"},
     {"rules", &compile_rules, 0, 0,
      .help = "what goes where: the first match wins, for each recipient"},
     {"default", &compile_default, 0, 0, .unset = "mta",
@@ -342,9 +343,9 @@ build_index(struct compile *c)
 static bool
 make_tables(struct compile *c)
 {
-    struct table **t[] = {&c->smarthosts, &c->clients, &c->accounts,
-                          &c->pools,      &c->lists,   &c->identities,
-                          &c->rule_names, &c->plans};
+    struct table **t[] = {
+        &c->smarthosts, &c->clients,    &c->accounts, &c->pools,  &c->lists,
+        &c->identities, &c->rule_names, &c->plans,    &c->macros, &c->zones};
 
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         *t[i] = table_new(c->arena);

@@ -55,6 +55,10 @@ struct compile {
     struct table *identities; /* of accounts -> struct account */
     struct table *rule_names; /* -> struct rule */
     struct table *plans;      /* canonical text -> struct plan */
+    struct table *macros;     /* names that conditions ask for -> themselves */
+    struct table *zones;      /* names -> struct named_zone, also bad ones */
+    const struct named_zone *timezone; /* of the whole; NULL = the host's */
+    const struct named_zone *host_zone;
     size_t n_lists;
     struct pattern_list *list;
 };
@@ -188,6 +192,7 @@ enum pattern_use {
     USE_ADDRESS,
     USE_DOMAIN,
     USE_CLIENT,
+    USE_HELO,
     USE_LOGIN,
     USE_HEADER,
     USE_LIST, /* an entry of a list: any of these */
@@ -209,6 +214,14 @@ bool compile_is_field_name(struct slice s);
  * when there is one. */
 bool compile_edits(struct compile *c, const struct node *add,
                    const struct node *remove, const struct header_edits **ret);
+
+/* ---- compile_time.c ---- */
+
+extern const struct schema_type compile_timezone; /* into c->timezone */
+
+/* `time`, and the `timezone` beside it (NULL = none). */
+bool compile_read_time(struct compile *c, const struct node *n,
+                       const struct node *zone, struct condition *ret);
 
 /* ---- compile_rules.c, compile_plan.c, compile_check.c ---- */
 

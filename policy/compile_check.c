@@ -62,6 +62,9 @@ early_of(const struct condition *c)
     case MATCH_FROM_DOMAIN:
     case MATCH_HEADER:
     case MATCH_SIZE:
+    case MATCH_RECIPIENTS:
+    case MATCH_ATTACHMENT:
+    case MATCH_SAMPLE:
         return (struct early){false, false};
     case MATCH_KIND:
         return early_kind(c);
@@ -86,9 +89,16 @@ needs_of(const struct condition *c)
     case MATCH_FROM:
     case MATCH_FROM_DOMAIN:
     case MATCH_HEADER:
+    case MATCH_SAMPLE:
         return POLICY_NEEDS_HEADERS;
     case MATCH_SIZE:
         return POLICY_NEEDS_SIZE;
+    case MATCH_ATTACHMENT:
+        return POLICY_NEEDS_HEADERS | POLICY_NEEDS_BODY;
+    case MATCH_HELO:
+        return POLICY_NEEDS_HELO;
+    case MATCH_MACRO:
+        return POLICY_NEEDS_MACROS;
     case MATCH_KIND:
         for (size_t i = 0; i < c->n_kinds; i++)
             if (c->kind[i] != KIND_BOUNCE)
@@ -204,11 +214,42 @@ check_early(struct compile *c)
         p->needs |= POLICY_NEEDS_RCPT_REPLY;
 }
 
+static void
+count_macro(struct slice key, void *value, void *cookie)
+{
+    size_t *n = cookie;
+
+    (void)key;
+    (void)value;
+    ++*n;
+}
+
+static void
+add_macro(struct slice key, void *value, void *cookie)
+{
+    struct policy *p = cookie;
+
+    (void)key;
+    p->macros[p->n_macros++] = value;
+}
+
+static void
+list_macros(struct compile *c)
+{
+    size_t n = 0;
+
+    table_each(c->macros, count_macro, &n);
+    c->p->macros = compile_alloc(c, n, sizeof *c->p->macros);
+    if (c->p->macros != NULL)
+        table_each(c->macros, add_macro, c->p);
+}
+
 void
 compile_check_rules(struct compile *c)
 {
     struct policy *p = c->p;
 
+    list_macros(c);
     for (size_t i = 0; i < p->n_rules; i++) {
         p->needs |= needs_of(&p->rules[i].match);
         if (!p->rules[i].shadow)

@@ -82,6 +82,8 @@ static const struct {
     [USE_DOMAIN] = {"want a domain", .domains = true},
     [USE_CLIENT] = {"want an address, a network or a host name",
                     .domains = true, .networks = true},
+    [USE_HELO] = {"want a host name (no name at all is not: {helo: \"*\"})",
+                  .domains = true},
     [USE_LOGIN] = {.null_help = NULL},
     [USE_HEADER] = {.null_help = NULL},
     [USE_LIST] = {"an empty entry", .networks = true},
@@ -147,6 +149,13 @@ check_address(struct compile *c, const char *key, const struct node *n)
     return true;
 }
 
+/* "[192.0.2.1]": who has no name says his address (RFC 5321 4.1.3). */
+static bool
+is_literal(struct slice s)
+{
+    return s.len > 2 && s.at[0] == '[' && s.at[s.len - 1] == ']';
+}
+
 static bool
 check_plain(struct compile *c, const char *key, enum pattern_use use,
             const struct node *n, struct slice s)
@@ -154,7 +163,9 @@ check_plain(struct compile *c, const char *key, enum pattern_use use,
     const char *error;
 
     if (uses[use].domains) {
-        error = has_glob(s) ? NULL : compile_domain_error(s, true);
+        error = has_glob(s) || (use == USE_HELO && is_literal(s))
+                    ? NULL
+                    : compile_domain_error(s, true);
         if (error != NULL)
             return diag_error(c->diag, n->at, "%s: %s %s", key,
                               node_show(n).text, error);

@@ -163,6 +163,19 @@ decide_early(const struct policy *p, struct decision *d, const struct rule *r,
     return t == TRUTH_YES;
 }
 
+/* A log does not tell all that the rule asks for, so nobody can say what the
+ * rule did, or any after it. */
+static bool
+decide_untold(struct decision *d, const struct rule *r)
+{
+    decision_set(d, r);
+    d->action = ACTION_UNKNOWN;
+    d->reply = NULL;
+    d->plan = NULL;
+    d->n_candidates = 0;
+    return true;
+}
+
 /* The message is known.  True = this rule decides. */
 static bool
 decide_late(struct decision *d, const struct rule *r, enum truth t)
@@ -250,6 +263,8 @@ walk(const struct policy *p, struct match *m, struct decision *d,
         t = rule_matches(p, r, m, d, trace);
         if (t == TRUTH_NO)
             continue;
+        if (m->f->stage == FACTS_LOG && t == TRUTH_UNKNOWN)
+            return decide_untold(d, r);
         if (m->f->stage == FACTS_RCPT ? decide_early(p, d, r, t, &may_refuse)
                                       : decide_late(d, r, t))
             return true;

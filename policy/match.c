@@ -7,9 +7,10 @@
 
 #include "policy/address.h"
 #include "policy/glob.h"
-#include "policy/header.h"
+#include "policy/match_private.h"
 #include "policy/scratch.h"
 #include "policy/set.h"
+#include "policy/zone.h"
 
 /* ---- the values of one recipient ---- */
 
@@ -35,6 +36,7 @@ match_init(struct match *m, const struct facts *f, struct slice recipient,
     m->f = f;
     m->scratch = s;
     m->unreadable_unknown = false;
+    m->sample_done = false;
     m->unparseable = m->regex_limit = m->nomem = false;
     address_init(&m->sender, f->sender);
     address_init(&m->recipient, recipient);
@@ -42,13 +44,6 @@ match_init(struct match *m, const struct facts *f, struct slice recipient,
 }
 
 /* ---- one value, one pattern ---- */
-
-/* What a value is decides how some patterns are read. */
-struct value {
-    struct slice text;
-    bool is_domain; /* entries of lists are domain patterns, too */
-    bool keep;      /* lives as long as the scratch */
-};
 
 static bool
 regex_matches(struct match *m, const struct pattern *p, struct value v)
@@ -125,8 +120,8 @@ pattern_matches(struct match *m, const struct pattern *p, struct value v)
     return false;
 }
 
-static bool
-any_pattern(struct match *m, const struct condition *c, struct value v)
+bool
+match_any_pattern(struct match *m, const struct condition *c, struct value v)
 {
     for (size_t i = 0; i < c->n_patterns; i++)
         if (pattern_matches(m, &c->pattern[i], v))
@@ -138,14 +133,6 @@ static enum truth
 truth_of(bool yes)
 {
     return yes ? TRUTH_YES : TRUTH_NO;
-}
-
-/* A value that could not be read: see struct match. */
-static enum truth
-unreadable(struct match *m)
-{
-    m->unparseable = true;
-    return m->unreadable_unknown ? TRUTH_UNKNOWN : TRUTH_NO;
 }
 
 /* ---- the envelope and the connection ---- */
@@ -171,15 +158,15 @@ static enum truth
 match_address(struct match *m, const struct condition *c,
               const struct match_address *a)
 {
-    if (any_pattern(m, c, (struct value){.text = a->text}))
+    if (match_any_pattern(m, c, (struct value){.text = a->text}))
         return TRUTH_YES;
     if (a->raw.len == 0)
         return truth_of(any_null_pattern(c));
     return truth_of(a->differs &&
-                    any_pattern(m, c, (struct value){.text = a->raw}));
+                    match_any_pattern(m, c, (struct value){.text = a->raw}));
 }
 
-static enum truth
+enum truth
 match_domain(struct match *m, const struct condition *c, struct slice domain,
              bool keep)
 {
@@ -187,7 +174,7 @@ match_domain(struct match *m, const struct condition *c, struct slice domain,
 
     if (domain.len > 0 && domain.at[domain.len - 1] == '.')
         v.text.len--;
-    return truth_of(v.text.len > 0 && any_pattern(m, c, v));
+    return truth_of(v.text.len > 0 && match_any_pattern(m, c, v));
 }
 
 /* Without a login "*" does not match: only "" does. */
@@ -197,7 +184,7 @@ match_auth(struct match *m, const struct condition *c)
     struct value v = {.text = m->f->auth, .keep = true};
 
     if (v.text.len > 0)
-        return truth_of(any_pattern(m, c, v));
+        return truth_of(match_any_pattern(m, c, v));
     for (size_t i = 0; i < c->n_patterns; i++)
         if (c->pattern[i].kind == PATTERN_EXACT &&
             c->pattern[i].text[0] == '\0')
@@ -250,142 +237,76 @@ match_client(struct match *m, const struct condition *c)
         inet_ntop(is_ipv4 ? AF_INET : AF_INET6, client->address + is_ipv4 * 12,
                   text, sizeof text) == NULL)
         return TRUTH_NO;
-    return truth_of(any_pattern(m, c, (struct value){.text = slice_of(text)}));
+    return truth_of(
+        match_any_pattern(m, c, (struct value){.text = slice_of(text)}));
 }
 
-/* ---- the message ---- */
-
+/* Here an empty name matches nothing: it is none. */
 static enum truth
-match_from(struct match *m, const struct condition *c)
+match_helo(struct match *m, const struct condition *c)
 {
-    const struct scratch_from *from = scratch_from(m->scratch);
-
-    if (from == NULL) {
-        m->nomem = true;
-        return TRUTH_NO;
-    }
-    for (size_t i = 0; i < from->n; i++) {
-        struct slice a = from->address[i];
-        const char *at = memrchr(a.at, '@', a.len);
-        struct slice domain = slice_from(a, (size_t)(at + 1 - a.at));
-        bool yes = c->key == MATCH_FROM
-                       ? any_pattern(m, c, (struct value){a, false, true})
-                       : match_domain(m, c, domain, true) == TRUTH_YES;
-
-        if (yes)
-            return TRUTH_YES;
-    }
-    return from->garbage ? unreadable(m) : TRUTH_NO;
-}
-
-static enum truth
-match_header(struct match *m, const struct condition *c)
-{
-    struct slice name = slice_of(c->name);
-    struct scratch_text value;
-    bool cut = false;
-
-    for (size_t i = 0; i < m->f->n_headers; i++) {
-        if (!slice_eq_nocase(m->f->header[i].name, name))
-            continue;
-        if (!scratch_header(m->scratch, i, &value)) {
-            m->nomem = true;
-            return TRUTH_NO;
-        }
-        if (any_pattern(m, c, (struct value){value.text, false, true}))
-            return TRUTH_YES;
-        cut |= value.cut;
-    }
-    return cut ? unreadable(m) : TRUTH_NO;
-}
-
-static enum truth
-match_size(const struct match *m, const struct condition *c)
-{
-    uint64_t have = m->f->size_octets;
-
-    for (size_t i = 0; i < c->n_numbers; i++) {
-        uint64_t want = c->number[i].value;
-        bool yes = false;
-
-        switch (c->number[i].op) {
-        case COMPARE_EQ:
-            yes = have == want;
-            break;
-        case COMPARE_LT:
-            yes = have < want;
-            break;
-        case COMPARE_LE:
-            yes = have <= want;
-            break;
-        case COMPARE_GT:
-            yes = have > want;
-            break;
-        case COMPARE_GE:
-            yes = have >= want;
-            break;
-        }
-        if (yes)
-            return TRUTH_YES;
-    }
-    return TRUTH_NO;
-}
-
-/* RFC 3834 5: anything but "no" was sent by a machine. */
-static bool
-is_auto(const struct facts_pair *h)
-{
-    return slice_eq_nocase(h->name, SLICE_LIT("Auto-Submitted")) &&
-           !slice_eq_nocase(header_first_token(h->value), SLICE_LIT("no"));
-}
-
-static bool
-is_bulk(const struct facts_pair *h)
-{
-    static const char list[] = "List-";
-    struct slice start = h->name, word;
-
-    if (start.len >= sizeof list) { /* and at least one octet more */
-        start.len = sizeof list - 1;
-        if (slice_eq_nocase(start, slice_of(list)))
-            return true;
-    }
-    if (!slice_eq_nocase(h->name, SLICE_LIT("Precedence")))
-        return false;
-    word = header_first_token(h->value);
-    return slice_eq_nocase(word, SLICE_LIT("bulk")) ||
-           slice_eq_nocase(word, SLICE_LIT("list")) ||
-           slice_eq_nocase(word, SLICE_LIT("junk"));
-}
-
-static enum truth
-match_one_kind(const struct match *m, enum mail_kind kind)
-{
-    if (kind == KIND_BOUNCE)
-        return truth_of(m->f->sender.len == 0);
-    if (m->f->stage == FACTS_RCPT)
+    if (m->f->stage == FACTS_LOG && m->f->helo.len == 0)
         return TRUTH_UNKNOWN;
-    for (size_t i = 0; i < m->f->n_headers; i++)
-        if (kind == KIND_AUTO ? is_auto(&m->f->header[i])
-                              : is_bulk(&m->f->header[i]))
-            return TRUTH_YES;
-    return TRUTH_NO;
+    return match_domain(m, c, m->f->helo, true);
 }
 
 static enum truth
-match_kind(const struct match *m, const struct condition *c)
+match_tls(const struct match *m, const struct condition *c)
 {
-    enum truth t = TRUTH_NO;
+    if (m->f->stage == FACTS_LOG && !m->f->tls)
+        return TRUTH_UNKNOWN;
+    return truth_of(m->f->tls == c->yes);
+}
 
-    for (size_t i = 0; i < c->n_kinds; i++) {
-        enum truth one = match_one_kind(m, c->kind[i]);
+static enum truth
+match_time(const struct match *m, const struct condition *c)
+{
+    struct wall_clock now = zone_wall(c->zone, m->f->now_s);
+    unsigned today = 1u << now.weekday, yesterday = 1u << (now.weekday + 6) % 7;
 
-        if (one == TRUTH_YES)
+    for (size_t i = 0; i < c->n_spans; i++) {
+        unsigned days = c->span[i].days, begin = c->span[i].begin,
+                 end = c->span[i].end;
+        bool overnight = end <= begin;
+
+        if ((days & today) != 0 && now.minute >= begin &&
+            (overnight || now.minute < end))
             return TRUTH_YES;
-        if (one == TRUTH_UNKNOWN)
-            t = TRUTH_UNKNOWN;
+        if (overnight && (days & yesterday) != 0 && now.minute < end)
+            return TRUTH_YES;
     }
-    return t;
+    return TRUTH_NO;
+}
+
+static const struct facts_pair *
+find_pair(const struct facts_pair *pair, size_t n, const char *name)
+{
+    struct slice want = slice_of(name);
+
+    for (size_t i = 0; i < n; i++)
+        if (slice_eq(pair[i].name, want))
+            return &pair[i];
+    return NULL;
+}
+
+const struct facts_pair *
+match_macro_of(const struct facts *f, const char *name)
+{
+    const struct facts_pair *own =
+        find_pair(f->rcpt_macro, f->n_rcpt_macros, name);
+
+    return own != NULL ? own : find_pair(f->macro, f->n_macros, name);
+}
+
+static enum truth
+match_macro(struct match *m, const struct condition *c)
+{
+    const struct facts_pair *macro = match_macro_of(m->f, c->name);
+
+    if (macro == NULL)
+        return m->f->stage == FACTS_EOM ? TRUTH_NO : TRUTH_UNKNOWN;
+    return truth_of(
+        match_any_pattern(m, c, (struct value){.text = macro->value}));
 }
 
 /* ---- trees ---- */
@@ -418,18 +339,9 @@ match_not(struct match *m, const struct condition *c)
     return t == TRUTH_YES ? TRUTH_NO : TRUTH_YES;
 }
 
-static bool
-is_message_key(enum match_key key)
-{
-    return key == MATCH_FROM || key == MATCH_FROM_DOMAIN ||
-           key == MATCH_HEADER || key == MATCH_SIZE;
-}
-
 enum truth
 match_condition(struct match *m, const struct condition *c)
 {
-    if (m->f->stage == FACTS_RCPT && is_message_key(c->key))
-        return TRUTH_UNKNOWN;
     switch (c->key) {
     case MATCH_SENDER:
         return match_address(m, c, &m->sender);
@@ -443,15 +355,23 @@ match_condition(struct match *m, const struct condition *c)
         return match_client(m, c);
     case MATCH_AUTH:
         return match_auth(m, c);
+    case MATCH_HELO:
+        return match_helo(m, c);
+    case MATCH_TLS:
+        return match_tls(m, c);
+    case MATCH_TIME:
+        return match_time(m, c);
+    case MATCH_MACRO:
+        return match_macro(m, c);
     case MATCH_FROM:
     case MATCH_FROM_DOMAIN:
-        return match_from(m, c);
     case MATCH_HEADER:
-        return match_header(m, c);
     case MATCH_SIZE:
-        return match_size(m, c);
+    case MATCH_RECIPIENTS:
+    case MATCH_ATTACHMENT:
+    case MATCH_SAMPLE:
     case MATCH_KIND:
-        return match_kind(m, c);
+        return match_message(m, c);
     case MATCH_ALL:
         return match_children(m, c, TRUTH_NO);
     case MATCH_ANY:

@@ -9,6 +9,7 @@
 #define POLICY_MATCH_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "policy/facts.h"
 #include "policy/rule.h"
@@ -35,6 +36,10 @@ struct match {
     struct match_address sender, recipient;
     /* A condition on what cannot be read is "not known", not "no". */
     bool unreadable_unknown;
+
+    /* Where the message lies among all, as MATCH_SAMPLE asks; once done. */
+    bool sample_done;
+    uint32_t sample; /* 0..2^32-1, evenly spread */
 
     /* Found out while matching; never cleared. */
     bool unparseable; /* a condition looked at a header that cannot be read */

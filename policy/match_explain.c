@@ -8,45 +8,45 @@
 #include <inttypes.h>
 
 #include "policy/line.h"
-#include "policy/match.h"
+#include "policy/match_private.h"
 #include "policy/scratch.h"
+#include "policy/zone.h"
 
 enum { PATTERNS_SHOWN = 2 };
 
 /* ---- what was found ---- */
 
-static const char *
-key_name(const struct condition *c)
+static void
+show_key(struct line *l, const struct condition *c)
 {
-    switch (c->key) {
-    case MATCH_SENDER:
-        return "sender";
-    case MATCH_SENDER_DOMAIN:
-        return "sender domain";
-    case MATCH_RECIPIENT:
-        return "recipient";
-    case MATCH_RECIPIENT_DOMAIN:
-        return "recipient domain";
-    case MATCH_CLIENT:
-        return "client";
-    case MATCH_AUTH:
-        return "login";
-    case MATCH_FROM:
-        return "header From";
-    case MATCH_FROM_DOMAIN:
-        return "domain of header From";
-    case MATCH_HEADER:
-        return c->name;
-    case MATCH_SIZE:
-        return "size";
-    case MATCH_KIND:
-        return "kind";
-    case MATCH_ALL:
-    case MATCH_ANY:
-    case MATCH_NOT:
-        break;
-    }
-    return "condition";
+    static const char *const name[] = {
+        [MATCH_SENDER] = "sender",
+        [MATCH_SENDER_DOMAIN] = "sender domain",
+        [MATCH_RECIPIENT] = "recipient",
+        [MATCH_RECIPIENT_DOMAIN] = "recipient domain",
+        [MATCH_CLIENT] = "client",
+        [MATCH_AUTH] = "login",
+        [MATCH_HELO] = "helo",
+        [MATCH_TLS] = "tls",
+        [MATCH_TIME] = "time",
+        [MATCH_FROM] = "header From",
+        [MATCH_FROM_DOMAIN] = "domain of header From",
+        [MATCH_SIZE] = "size",
+        [MATCH_RECIPIENTS] = "number of recipients",
+        [MATCH_ATTACHMENT] = "attachment",
+        [MATCH_SAMPLE] = "sample",
+        [MATCH_KIND] = "kind",
+        [MATCH_ALL] = "condition",
+        [MATCH_ANY] = "condition",
+        [MATCH_NOT] = "condition",
+    };
+
+    if (c->key == MATCH_HEADER)
+        line_add(l, "%s", c->name);
+    else if (c->key == MATCH_MACRO)
+        line_add(l, "macro {%s}", c->name);
+    else
+        line_add(l, "%s", name[c->key]);
 }
 
 static void
@@ -103,6 +103,40 @@ found_header(struct line *l, struct match *m, const struct condition *c)
 }
 
 static void
+found_time(struct line *l, const struct match *m, const struct condition *c)
+{
+    static const char *const day[] = {"sun", "mon", "tue", "wed",
+                                      "thu", "fri", "sat"};
+    struct wall_clock w = zone_wall(c->zone, m->f->now_s);
+
+    line_add(l, "%s %02u:%02u in %s", day[w.weekday], w.minute / 60,
+             w.minute % 60, c->zone_name != NULL ? c->zone_name : "UTC");
+}
+
+static void
+found_macro(struct line *l, const struct match *m, const struct condition *c)
+{
+    const struct facts_pair *macro = match_macro_of(m->f, c->name);
+
+    if (macro == NULL)
+        line_add(l, "not there");
+    else
+        line_value(l, macro->value, "empty");
+}
+
+static void
+found_attachment(struct line *l, const struct match *m)
+{
+    if (m->f->n_attachments == 0) {
+        line_add(l, "none");
+        return;
+    }
+    line_value(l, m->f->attachment[0], "empty");
+    if (m->f->n_attachments > 1)
+        line_add(l, " and %zu more", m->f->n_attachments - 1);
+}
+
+static void
 found(struct line *l, struct match *m, const struct condition *c)
 {
     switch (c->key) {
@@ -124,6 +158,18 @@ found(struct line *l, struct match *m, const struct condition *c)
     case MATCH_AUTH:
         line_value(l, m->f->auth, "none");
         break;
+    case MATCH_HELO:
+        line_value(l, m->f->helo, "none");
+        break;
+    case MATCH_TLS:
+        line_add(l, m->f->tls ? "yes" : "no");
+        break;
+    case MATCH_TIME:
+        found_time(l, m, c);
+        break;
+    case MATCH_MACRO:
+        found_macro(l, m, c);
+        break;
     case MATCH_FROM:
     case MATCH_FROM_DOMAIN:
         found_from(l, m);
@@ -133,6 +179,16 @@ found(struct line *l, struct match *m, const struct condition *c)
         break;
     case MATCH_SIZE:
         line_add(l, "%" PRIu64, m->f->size_octets);
+        break;
+    case MATCH_RECIPIENTS:
+        line_add(l, "%zu", m->f->n_recipients);
+        break;
+    case MATCH_ATTACHMENT:
+        found_attachment(l, m);
+        break;
+    case MATCH_SAMPLE:
+        if (match_find_sample(m))
+            line_add(l, "at %.4f%%", (double)m->sample * 100 / 4294967296.0);
         break;
     case MATCH_KIND:
     case MATCH_ALL:
@@ -154,23 +210,62 @@ want_pattern(struct line *l, const struct pattern *p)
         line_value(l, slice_of(p->text), "\"\"");
 }
 
+static size_t
+wants(const struct condition *c)
+{
+    switch (c->key) {
+    case MATCH_SIZE:
+    case MATCH_RECIPIENTS:
+        return c->n_numbers;
+    case MATCH_KIND:
+        return c->n_kinds;
+    case MATCH_TIME:
+        return c->n_spans;
+    case MATCH_TLS:
+    case MATCH_SAMPLE:
+        return 1;
+    default:
+        return c->n_patterns;
+    }
+}
+
 static void
-want(struct line *l, const struct condition *c)
+want_one(struct line *l, const struct condition *c, size_t i)
 {
     static const char *const op[] = {"", "< ", "<= ", "> ", ">= "};
     static const char *const kind[] = {"bounce", "auto", "bulk"};
-    size_t n = c->key == MATCH_SIZE   ? c->n_numbers
-               : c->key == MATCH_KIND ? c->n_kinds
-                                      : c->n_patterns;
+
+    switch (c->key) {
+    case MATCH_SIZE:
+    case MATCH_RECIPIENTS:
+        line_add(l, "%s%" PRIu64, op[c->number[i].op], c->number[i].value);
+        break;
+    case MATCH_KIND:
+        line_add(l, "%s", kind[c->kind[i]]);
+        break;
+    case MATCH_TIME:
+        line_add(l, "%s", c->span[i].text);
+        break;
+    case MATCH_TLS:
+        line_add(l, c->yes ? "yes" : "no");
+        break;
+    case MATCH_SAMPLE:
+        line_add(l, "below %g%%", c->per_cent);
+        break;
+    default:
+        want_pattern(l, &c->pattern[i]);
+        break;
+    }
+}
+
+static void
+want(struct line *l, const struct condition *c)
+{
+    size_t n = wants(c);
 
     for (size_t i = 0; i < n && i < PATTERNS_SHOWN; i++) {
         line_add(l, i == 0 ? ", want " : " or ");
-        if (c->key == MATCH_SIZE)
-            line_add(l, "%s%" PRIu64, op[c->number[i].op], c->number[i].value);
-        else if (c->key == MATCH_KIND)
-            line_add(l, "%s", kind[c->kind[i]]);
-        else
-            want_pattern(l, &c->pattern[i]);
+        want_one(l, c, i);
     }
     if (n > PATTERNS_SHOWN)
         line_add(l, " or %zu more", n - PATTERNS_SHOWN);
@@ -201,18 +296,21 @@ explain_leaf(struct line *l, struct match *m, const struct condition *c)
     bool unparseable, limit;
     enum truth t = ask(m, c, &unparseable, &limit);
 
+    show_key(l, c);
     if (t == TRUTH_UNKNOWN && !unparseable) {
-        line_add(l, "%s is not known yet", key_name(c));
+        line_add(l, m->f->stage == FACTS_LOG ? " is not in the log"
+                                             : " is not known yet");
         return;
     }
-    line_add(l, "%s is ", key_name(c));
+    line_add(l, " is ");
     found(l, m, c);
     if (t == TRUTH_YES) /* below a "not" */
         line_add(l, ", which is excluded");
     else
         want(l, c);
     if (unparseable)
-        line_add(l, "; it cannot be parsed");
+        line_add(l, c->key == MATCH_ATTACHMENT ? "; there may be more"
+                                               : "; it cannot be parsed");
     if (limit)
         line_add(l, "; an expression gave up");
 }

@@ -93,8 +93,10 @@ struct condition {
         uint8_t days;        /* bit 0 = Sunday; the day on which it begins */
         uint16_t begin, end; /* minutes of the day, end exclusive, 0..1440; end
                               * <= begin: on to the next day */
+        const char *text;    /* as the configuration has it */
     } * span;
     const struct zone *zone; /* NULL = UTC */
+    const char *zone_name;
     /* MATCH_TLS */
     bool yes;
     /* MATCH_SAMPLE */

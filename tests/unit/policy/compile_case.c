@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/policy/tzif.h"
+
 static const struct {
     const char *path, *text;
 } files[] = {
@@ -32,13 +34,21 @@ static const struct {
     {"/c/aliases.txt", "sales\tann\nInfo@other.example bob@x.example\n"},
     {"/c/list.txt", "*@glob.example\n/^re/\nplain@x.example\n"
                     "10.0.0.0/8\n192.0.2.7\n2001:DB8:0:0::1\n.sub.example\n"},
+    {"/usr/share/zoneinfo/Etc/Text", "not a zone"},
 };
+
+static const char berlin[] = TZIF_RULE("CET-1CEST,M3.5.0,M10.5.0/3");
 
 static bool
 read_file(void *cookie, const char *path, const char **ret_text,
           size_t *ret_len, char *err, size_t err_size)
 {
     (void)cookie;
+    if (strcmp(path, "/usr/share/zoneinfo/Europe/Berlin") == 0) {
+        *ret_text = berlin;
+        *ret_len = sizeof berlin - 1;
+        return true;
+    }
     for (size_t i = 0; i < LENGTH(files); i++)
         if (strcmp(files[i].path, path) == 0) {
             *ret_text = files[i].text;

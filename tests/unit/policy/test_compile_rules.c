@@ -190,17 +190,6 @@ static const struct compile_row conditions_rows[] = {
      "\"x\"\n"},
     {"match key", 0, RULES "  - {match: {sendr: x}, route: mta}\n",
      "4:14: unknown key \"sendr\" in match; did you mean \"sender\"?\n"},
-    {"match later", 0,
-     RULES "  - {match: {subject: x, attachment: y, time: z, helo: h, tls: "
-           "yes, macro: {}, recipients: 1, sample: 1}, route: mta}\n",
-     "4:14: match: subject is not supported in this version\n"
-     "4:26: match: attachment is not supported in this version\n"
-     "4:41: match: time is not supported in this version\n"
-     "4:50: match: helo is not supported in this version\n"
-     "4:59: match: tls is not supported in this version\n"
-     "4:69: match: macro is not supported in this version\n"
-     "4:80: match: recipients is not supported in this version\n"
-     "4:95: match: sample is not supported in this version\n"},
     {"sender null", 0,
      RULES "  - {match: {sender: , recipient: '', auth: }, route: mta}\n",
      "4:22: sender: want a text, found nothing\n"

@@ -103,10 +103,8 @@ static const struct compile_row settings_rows[] = {
     {"unknown, nothing near", 0, HEAD "zzzzzzzz: 1\n",
      "2:1: unknown key \"zzzzzzzz\" in the configuration\n"},
     {"later", 0,
-     HEAD "include: [a]\n"
-          "timezone: x\n",
-     "2:1: include is not supported in this version\n"
-     "3:1: timezone is not supported in this version\n"},
+     HEAD "include: [a]\n",
+     "2:1: include is not supported in this version\n"},
     {"case", 0, HEAD "Hostname: a.b\n",
      "2:1: unknown key \"Hostname\" in the configuration; did you mean "
      "\"hostname\"?\n"},
