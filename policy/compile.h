@@ -215,6 +215,13 @@ bool compile_is_field_name(struct slice s);
 bool compile_edits(struct compile *c, const struct node *add,
                    const struct node *remove, const struct header_edits **ret);
 
+/* ---- compile_order.c ---- */
+
+/* Sorts the children of every "all" and "not" by what they cost, cheap ones
+ * first, those of equal cost as they were: all that is known at RCPT comes
+ * before whatever looks into the message. */
+bool compile_order(struct compile *c, struct condition *root);
+
 /* ---- compile_time.c ---- */
 
 extern const struct schema_type compile_timezone; /* into c->timezone */

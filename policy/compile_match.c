@@ -430,7 +430,7 @@ read_match(struct compile *c, const struct schema_row *row,
     bool ok;
 
     (void)row;
-    ok = read_map(c, n, true, &condition);
+    ok = read_map(c, n, true, &condition) && compile_order(c, &condition);
     memcpy(field, &condition, sizeof condition);
     return ok;
 }

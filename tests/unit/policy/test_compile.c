@@ -527,7 +527,7 @@ trees(void **state)
 {
     struct policy *p = compile_case_good(
         HEAD "rules:\n"
-             "  - match: {header: {A: 1, B: 2}, size: ['> 1KB', 5],\n"
+             "  - match: {size: ['> 1KB', 5], header: {A: 1, B: 2},\n"
              "            not: {any: [{auth: x}, {kind: bulk}]}}\n"
              "    route: mta\n");
     const struct condition *m = &p->rules[0].match;
@@ -535,13 +535,13 @@ trees(void **state)
     (void)state;
     assert_int_equal(m->key, MATCH_ALL);
     assert_int_equal(m->n_children, 3);
-    assert_int_equal(m->child[0].key, MATCH_ALL);
-    assert_int_equal(m->child[0].n_children, 2);
-    assert_string_equal(m->child[0].child[1].name, "b");
-    assert_int_equal(m->child[1].n_numbers, 2);
-    assert_int_equal(m->child[1].number[0].op, COMPARE_GT);
-    assert_int_equal(m->child[1].number[0].value, 1000);
-    assert_int_equal(m->child[1].number[1].op, COMPARE_EQ);
+    assert_int_equal(m->child[1].key, MATCH_ALL);
+    assert_int_equal(m->child[1].n_children, 2);
+    assert_string_equal(m->child[1].child[1].name, "b");
+    assert_int_equal(m->child[0].n_numbers, 2);
+    assert_int_equal(m->child[0].number[0].op, COMPARE_GT);
+    assert_int_equal(m->child[0].number[0].value, 1000);
+    assert_int_equal(m->child[0].number[1].op, COMPARE_EQ);
     assert_int_equal(m->child[2].key, MATCH_NOT);
     assert_int_equal(m->child[2].child[0].key, MATCH_ANY);
     assert_int_equal(m->child[2].child[0].child[1].child[0].kind[0], KIND_BULK);

@@ -1,5 +1,5 @@
 /* tests/unit/policy/test_compile_match.c - mirrors policy/compile_match.c,
- * compile_time.c: what is said of wrong conditions, and
+ * compile_time.c and compile_order.c: what is said of wrong conditions, and
  * what good ones become
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -361,6 +361,93 @@ macros_are_listed_once(void **state)
     policy_free(p);
 }
 
+/* ---- the order of conditions ---- */
+
+static void
+add_keys(const struct condition *c, char *to, size_t size)
+{
+    static const char *const name[] = {
+        [MATCH_SENDER] = "sender",
+        [MATCH_SENDER_DOMAIN] = "sender_domain",
+        [MATCH_HELO] = "helo",
+        [MATCH_TLS] = "tls",
+        [MATCH_TIME] = "time",
+        [MATCH_MACRO] = "macro",
+        [MATCH_FROM] = "from",
+        [MATCH_HEADER] = "header",
+        [MATCH_SIZE] = "size",
+        [MATCH_RECIPIENTS] = "recipients",
+        [MATCH_ATTACHMENT] = "attachment",
+        [MATCH_SAMPLE] = "sample",
+        [MATCH_KIND] = "kind",
+        [MATCH_ALL] = "all",
+        [MATCH_ANY] = "any",
+        [MATCH_NOT] = "not",
+        [MATCH_CLIENT] = "client",
+        [MATCH_AUTH] = "auth",
+    };
+
+    for (size_t i = 0; i < c->n_children; i++) {
+        size_t n = strlen(to);
+
+        snprintf(to + n, size - n, "%s%s", n == 0 ? "" : " ",
+                 name[c->child[i].key]);
+        if (c->child[i].n_children > 0) {
+            snprintf(to + strlen(to), size - strlen(to), "(");
+            add_keys(&c->child[i], to, size);
+            snprintf(to + strlen(to), size - strlen(to), ")");
+        }
+    }
+}
+
+static void
+cheap_conditions_come_first(void **state)
+{
+    static const struct {
+        const char *name, *match, *want;
+    } order[] = {
+        {"everything",
+         "attachment: a, header: {A: /x/}, from: a@b, sample: 1%, kind: auto, "
+         "recipients: 1, size: 1, macro: {i: x}, sender: /x/, tls: yes, time: "
+         "mon, helo: x, auth: a",
+         "tls time helo auth sender macro recipients size from sample kind "
+         "header attachment"},
+        {"equal ones stay", "auth: a, sender_domain: b, client: c, helo: d",
+         "auth sender_domain client helo"},
+        {"bounce is known early", "size: 1, kind: bounce", "kind size"},
+        {"bounce or auto is not", "kind: [bounce, auto], auth: a", "auth kind"},
+        {"a long list of globs", "sender: {list: globs}, helo: x",
+         "helo sender"},
+        {"a list of plain texts", "sender: {list: plain}, helo: x",
+         "sender helo"},
+        {"all of several headers", "header: {A: x, B: y}, auth: a",
+         "auth all( header header)"},
+        {"inside",
+         "not: {subject: x, auth: a}, all: [{size: 1}, {tls: no}], "
+         "client: c",
+         "client all( all( tls) all( size)) not( auth header)"},
+        {"any stays, and costs what its dearest part does",
+         "any: [{attachment: x}, {auth: a}], subject: x, helo: y",
+         "helo header any( all( attachment) all( auth))"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < LENGTH(order); i++) {
+        char yaml[800], got[400] = "";
+        struct policy *p;
+
+        snprintf(yaml, sizeof yaml,
+                 HEAD UTC "lists: {globs: ['*@b'], plain: [a@b]}\n"
+                          "rules: [{match: {%s}, route: mta}]\n",
+                 order[i].match);
+        p = compile_case_good(yaml);
+        add_keys(&p->rules[0].match, got, sizeof got);
+        print_message("  %s\n", order[i].name);
+        assert_string_equal(got, order[i].want);
+        policy_free(p);
+    }
+}
+
 int
 main(void)
 {
@@ -370,6 +457,7 @@ main(void)
         cmocka_unit_test(zones_of_conditions),
         cmocka_unit_test(needs),
         cmocka_unit_test(macros_are_listed_once),
+        cmocka_unit_test(cheap_conditions_come_first),
     };
 
     return cmocka_run_group_tests_name("policy/compile_match", tests, NULL,

@@ -377,6 +377,30 @@ samples_are_even(void **state)
     }
 }
 
+/* ---- what nobody had to read ---- */
+
+/* The envelope says no first, so the broken header is no news. */
+static void
+headers_not_asked_for_are_not_reported(void **state)
+{
+    static const struct facts_pair from = {SLICE_LIT("From"),
+                                           SLICE_LIT("oops")};
+    static const struct facts f = {
+        .n_headers = 1, .header = &from, HELO("mx.example")};
+    struct policy *p = policy_of("from: a@b, helo: other");
+    struct asked a = ask(p, &f, FACTS_EOM, true);
+
+    (void)state;
+    assert_int_equal(a.truth, TRUTH_NO);
+    assert_false(a.unparseable);
+    policy_free(p);
+    p = policy_of("from: a@b, helo: mx.example");
+    a = ask(p, &f, FACTS_EOM, true);
+    assert_int_equal(a.truth, TRUTH_UNKNOWN);
+    assert_true(a.unparseable);
+    policy_free(p);
+}
+
 /* ---- the text ---- */
 
 static const struct {
@@ -401,6 +425,8 @@ static const struct {
     {"not: {sample: 100%}", "not: sample is at "
                             "97.6861%"
                             ", which is excluded"},
+    /* The cheap one is to blame, wherever it stands. */
+    {"subject: x, helo: y", "helo is mx.example, want y"},
 };
 
 static void
@@ -446,6 +472,7 @@ main(void)
         cmocka_unit_test(cut_attachments),
         cmocka_unit_test(samples_are_for_ever),
         cmocka_unit_test(samples_are_even),
+        cmocka_unit_test(headers_not_asked_for_are_not_reported),
         cmocka_unit_test(says_why),
     };
 
