@@ -41,7 +41,11 @@ static const char yaml[] =
             "     route: {pool: p}, otherwise: [{account: a}, wait]}\n"
             "  - {match: {client: 10.0.0.0/8}, reject: 550 5.7.1 x}\n"
             "  - {match: {auth: x}, hold: x, add_header: {X: y, Z: a},\n"
-            "     remove_header: [A, B, C]}\n";
+            "     remove_header: [A, B, C]}\n"
+            "  - {match: {subject: x, helo: y, macro: {i: z}, sample: 1%,\n"
+            "             any: [{time: mon, timezone: Europe/Berlin},\n"
+            "                   {time: tue, timezone: UTC}, {time: wed}]},\n"
+            "     route: mta}\n";
 
 static const char proofs[] =
     "tests:\n"

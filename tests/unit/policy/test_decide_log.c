@@ -1,0 +1,114 @@
+/* tests/unit/policy/test_decide_log.c - decide() on what a mail log tells
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/policy/decide_case.h"
+
+static const char yaml[] =
+    ACCOUNTS "unparseable: reject\n"
+             "rules:\n"
+             "- {name: big, match: {size: '> 1MB'}, route: mta}\n"
+             "- {name: id, match: {header: {Message-ID: '*@lists>'}}, route: "
+             "{account: news}}\n"
+             "- {name: local, match: {recipient_domain: local.example}, route: "
+             "{account: news}}\n"
+             "- {name: cron, match: {sender: cron@example.com, subject: x}, "
+             "reject: '550 5.7.1 no'}\n"
+             "- {name: trusted, match: {sender: ann@example.com, header: {X: "
+             "y}}, route: {account: logins}}\n"
+             "- {name: far, match: {sender_domain: example.com}, route: "
+             "{account: sales}}\n"
+             "default: {account: logins}\n";
+
+static const struct {
+    const char *name;
+    struct mail mail;
+    const char *want, *rule; /* who decided, or who could not */
+} rows[] = {
+    {"a size is told",
+     {.sender = "cron@example.com", .size = 2000000},
+     "big: mta",
+     "big"},
+    {"so is a Message-ID",
+     {.sender = "x@y", .headers = "Message-ID: <1@lists>\n"},
+     "id: account news@gmail.com wait",
+     "id"},
+    {"the envelope decides",
+     {.sender = "bob@example.com", .headers = "Message-ID: <1@x>\n"},
+     "far: account Sales@example.com wait",
+     "far"},
+    {"the first rule that hangs on more ends it",
+     {.sender = "cron@example.com", .headers = "Message-ID: <1@x>\n"},
+     "unknown",
+     "cron"},
+    {"a Message-ID that is not in the log",
+     {.sender = "bob@example.com"},
+     "unknown",
+     "id"},
+    {"a rule nobody can serve is passed, known or not",
+     {.sender = "ann@example.com", .headers = "Message-ID: <1@x>\n"},
+     "far: account Sales@example.com wait",
+     "far"},
+    {"the MTA's domains",
+     {.sender = "x@y",
+      .recipient = "r@local.example",
+      .headers = "Message-ID: <1@x>\n"},
+     "local: mta",
+     "local"},
+    {"a default that serves nobody",
+     {.sender = "x@y", .headers = "Message-ID: <1@x>\n"},
+     "default: mta",
+     NULL},
+};
+
+static void
+from_a_log(void **state)
+{
+    struct policy *p = case_compile(yaml);
+    char got[CASE_TEXT];
+
+    (void)state;
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        struct mail m = rows[i].mail;
+        const struct decision *d = &case_decision;
+
+        if (m.recipient == NULL)
+            m.recipient = "r@far.example";
+        print_message("  %s\n", rows[i].name);
+        case_decide(p, &m, FACTS_LOG, NULL, got);
+        assert_string_equal(got, rows[i].want);
+        if (rows[i].rule == NULL) {
+            assert_null(d->rule);
+        } else {
+            assert_string_equal(d->rule, rows[i].rule);
+            assert_int_not_equal(d->at.line, 0);
+        }
+        if (d->action == ACTION_UNKNOWN) {
+            assert_null(d->reply);
+            assert_null(d->plan);
+            assert_int_equal(d->n_candidates, 0);
+        }
+        /* At the end of the message all is known. */
+        case_decide(p, &m, FACTS_EOM, NULL, got);
+        assert_int_not_equal(d->action, ACTION_UNKNOWN);
+    }
+    policy_free(p);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(from_a_log),
+    };
+
+    return cmocka_run_group_tests_name("policy/decide_log", tests, case_setup,
+                                       case_teardown);
+}
