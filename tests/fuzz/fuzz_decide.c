@@ -3,12 +3,14 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Input: one octet choosing the policy and the flags, one for the client, two
- * for the size, then fields with a NUL behind each: sender, recipient, login,
- * client name, and the names and values of the headers.
+ * for the size and the hour, then fields with a NUL behind each: sender,
+ * recipient, login, client name, HELO, a macro, an attachment, and the names
+ * and values of the headers.
  *
  * What is refused at RCPT is refused in the same words at the end of the
- * message; the end of the message always knows; a second recipient with the
- * same scratch gets the same answer; a line of the trace ends.
+ * message, and what a log decides is decided there; the end of the message
+ * always knows; a second recipient with the same scratch gets the same answer;
+ * a line of the trace ends.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -20,7 +22,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { HEADERS_MAX = 8 };
 
+#define KEYS                                                               \
+    "  - {match: {helo: [.example.com, {list: l}], tls: yes,\n"            \
+    "             attachment: ['*.exe', /z$/]}, defer: '451 4.7.1 two'}\n" \
+    "  - {match: {macro: {i: '/^in/', j: x}, time: [mon-wed, 'sun "        \
+    "22:00-06:00']},\n"                                                    \
+    "     route: mta}\n"                                                   \
+    "  - {match: {sample: 50%, recipients: '< 3', header: {Message-ID: "   \
+    "'*@x>'}},\n"                                                          \
+    "     route: {account: news}}\n"
+
 #define RULES                                                                \
+    "timezone: UTC\n"                                                        \
     "mta_domains: [s]\n"                                                     \
     "accounts:\n"                                                            \
     "  news: {address: n@g, auth: {password_file: p}, quota: gmail,\n"       \
@@ -41,7 +54,7 @@ enum { HEADERS_MAX = 8 };
     "  - {match: {sender: h@h}, hold: x, add_header: {X: y}}\n"              \
     "  - {match: {header: {X: d}}, discard: true}\n"                         \
     "  - {match: {any: [{from: '*@x'}, {from_domain: .y}, {kind: bulk}]},\n" \
-    "     route: {account: t}, otherwise: [{pool: both}, mta]}\n"            \
+    "     route: {account: t}, otherwise: [{pool: both}, mta]}\n" KEYS       \
     "  - {match: {client: [192.0.2.0/25, .example.com, '*.?']},\n"           \
     "     defer: '451 4.7.1 two'}\n"                                         \
     "  - {match: {kind: bounce, size: '> 100'}, route: {pool: both}}\n"      \
@@ -145,12 +158,36 @@ check_late(const struct policy *p, const struct facts *f,
             decide_from_allowed(&late.candidate[i].mailbox, f, scratch);
 }
 
+/* A log has the Message-ID alone. */
+static void
+check_log(const struct policy *p, const struct facts *f, struct slice recipient)
+{
+    struct facts_pair header[HEADERS_MAX];
+    struct facts log = *f;
+
+    log.stage = FACTS_LOG;
+    log.header = header;
+    log.n_headers = 0;
+    for (size_t i = 0; i < f->n_headers; i++)
+        if (slice_eq_nocase(f->header[i].name, SLICE_LIT("Message-ID")))
+            header[log.n_headers++] = f->header[i];
+    check(decide(p, &log, recipient, scratch, &early, NULL) == DECIDE_OK);
+    if (early.action == ACTION_UNKNOWN)
+        return;
+    check(early.action == late.action && early.rule == late.rule);
+    check(early.n_candidates == late.n_candidates);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct facts_pair header[HEADERS_MAX];
-    struct facts f = {.stage = FACTS_EOM, .header = header};
-    struct slice in, recipient;
+    struct facts_pair macro = {.name = SLICE_LIT("i")};
+    struct slice attachment, in, recipient;
+    struct facts f = {.stage = FACTS_EOM,
+                      .header = header,
+                      .macro = &macro,
+                      .attachment = &attachment};
 
     if (size < 4)
         return 0;
@@ -160,18 +197,28 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     f.client.known = (data[0] & 4) != 0;
     memcpy(f.client.address, "\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2", 15);
     f.client.address[15] = data[1];
+    f.tls = (data[0] & 8) != 0;
+    f.attachments_cut = (data[0] & 16) != 0;
+    f.n_recipients = data[0] >> 5;
     f.size_octets = (uint64_t)data[2] << 8 | data[3];
+    f.now_s = (int64_t)f.size_octets * 3600;
     in = (struct slice){(const char *)data + 4, size - 4};
     f.sender = field(&in);
     recipient = field(&in);
     f.auth = field(&in);
     f.client.name = field(&in);
+    f.helo = field(&in);
+    macro.value = field(&in);
+    f.n_macros = macro.value.len > 0;
+    attachment = field(&in);
+    f.n_attachments = attachment.len > 0;
     while (in.len > 0 && f.n_headers < HEADERS_MAX) {
         header[f.n_headers].name = field(&in);
         header[f.n_headers++].value = field(&in);
     }
     scratch_reset(scratch);
     check_late(policy[data[0] & 1], &f, recipient);
+    check_log(policy[data[0] & 1], &f, recipient);
     check_early(policy[data[0] & 1], &f, recipient);
     return 0;
 }

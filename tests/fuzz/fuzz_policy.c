@@ -12,6 +12,7 @@
 
 #include "policy/policy.h"
 #include "policy/proof.h"
+#include "tests/unit/policy/tzif.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -27,6 +28,7 @@ static bool
 read_file(void *cookie, const char *path, const char **ret_text,
           size_t *ret_len, char *err, size_t err_size)
 {
+    static const char zone[] = TZIF_RULE("CET-1CEST,M3.5.0,M10.5.0/3");
     static const char text[] = "# a file\nann@x bob\n*@glob c\n/re/ d\n";
 
     (void)cookie;
@@ -36,6 +38,10 @@ read_file(void *cookie, const char *path, const char **ret_text,
     }
     *ret_text = text;
     *ret_len = sizeof text - 1;
+    if (strncmp(path, "/usr/share/zoneinfo/", 20) == 0) {
+        *ret_text = zone;
+        *ret_len = sizeof zone - 1;
+    }
     return true;
 }
 
