@@ -10,7 +10,6 @@
 #include "policy/match_private.h"
 #include "policy/scratch.h"
 #include "policy/set.h"
-#include "policy/zone.h"
 
 /* ---- the values of one recipient ---- */
 
@@ -36,7 +35,7 @@ match_init(struct match *m, const struct facts *f, struct slice recipient,
     m->f = f;
     m->scratch = s;
     m->unreadable_unknown = false;
-    m->sample_done = false;
+    m->wall_done = m->sample_done = false;
     m->unparseable = m->regex_limit = m->nomem = false;
     address_init(&m->sender, f->sender);
     address_init(&m->recipient, recipient);
@@ -258,10 +257,21 @@ match_tls(const struct match *m, const struct condition *c)
     return truth_of(m->f->tls == c->yes);
 }
 
-static enum truth
-match_time(const struct match *m, const struct condition *c)
+struct wall_clock
+match_wall(struct match *m, const struct zone *z)
 {
-    struct wall_clock now = zone_wall(c->zone, m->f->now_s);
+    if (!m->wall_done || m->wall_zone != z) {
+        m->wall = zone_wall(z, m->f->now_s);
+        m->wall_zone = z;
+        m->wall_done = true;
+    }
+    return m->wall;
+}
+
+static enum truth
+match_time(struct match *m, const struct condition *c)
+{
+    struct wall_clock now = match_wall(m, c->zone);
     unsigned today = 1u << now.weekday, yesterday = 1u << (now.weekday + 6) % 7;
 
     for (size_t i = 0; i < c->n_spans; i++) {

@@ -13,6 +13,7 @@
 
 #include "policy/facts.h"
 #include "policy/rule.h"
+#include "policy/zone.h"
 
 enum truth { TRUTH_NO, TRUTH_YES, TRUTH_UNKNOWN };
 
@@ -37,6 +38,10 @@ struct match {
     /* A condition on what cannot be read is "not known", not "no". */
     bool unreadable_unknown;
 
+    /* What the clock of the zone asked last shows; most policies have one. */
+    bool wall_done;
+    const struct zone *wall_zone;
+    struct wall_clock wall;
     /* Where the message lies among all, as MATCH_SAMPLE asks; once done. */
     bool sample_done;
     uint32_t sample; /* 0..2^32-1, evenly spread */

@@ -10,7 +10,6 @@
 #include "policy/line.h"
 #include "policy/match_private.h"
 #include "policy/scratch.h"
-#include "policy/zone.h"
 
 enum { PATTERNS_SHOWN = 2 };
 
@@ -103,11 +102,11 @@ found_header(struct line *l, struct match *m, const struct condition *c)
 }
 
 static void
-found_time(struct line *l, const struct match *m, const struct condition *c)
+found_time(struct line *l, struct match *m, const struct condition *c)
 {
     static const char *const day[] = {"sun", "mon", "tue", "wed",
                                       "thu", "fri", "sat"};
-    struct wall_clock w = zone_wall(c->zone, m->f->now_s);
+    struct wall_clock w = match_wall(m, c->zone);
 
     line_add(l, "%s %02u:%02u in %s", day[w.weekday], w.minute / 60,
              w.minute % 60, c->zone_name != NULL ? c->zone_name : "UTC");

@@ -23,6 +23,8 @@ enum truth match_domain(struct match *m, const struct condition *c,
 const struct facts_pair *match_macro_of(const struct facts *f,
                                         const char *name);
 
+struct wall_clock match_wall(struct match *m, const struct zone *z);
+
 /* The keys that are about the message, MATCH_FROM to MATCH_KIND. */
 enum truth match_message(struct match *m, const struct condition *c);
 
