@@ -4,21 +4,16 @@
 #include "milter/filter/callbacks.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <libmilter/mfapi.h>
 
 #include "milter/base/log.h"
+#include "milter/filter/listener.h"
 
 /* libmilter's callbacks get no argument of ours. */
 static struct {
@@ -29,6 +24,9 @@ static struct {
 
 enum {
     ACTIONS_NEEDED = SMFIF_ADDRCPT | SMFIF_ADDRCPT_PAR | SMFIF_DELRCPT,
+    ACTIONS_ALL = ACTIONS_NEEDED | SMFIF_ADDHDRS | SMFIF_CHGHDRS |
+                  SMFIF_QUARANTINE | SMFIF_SETSYMLIST,
+    MACRO_MAX = 128, /* octets of a macro's name */
 };
 
 /* What libmilter keeps for us with each connection. */
@@ -85,8 +83,10 @@ answer(SMFICTX *ctx, struct connection *c, enum answer a,
     switch (a) {
     case ANSWER_CONTINUE:
         return go_on(c, no_reply);
-    case ANSWER_ACCEPT:
-        return SMFIS_ACCEPT;
+    case ANSWER_SKIP:
+        if (c->steps & SMFIP_SKIP && !(c->steps & no_reply))
+            return SMFIS_SKIP;
+        return go_on(c, no_reply);
     case ANSWER_REJECT:
     case ANSWER_TEMPFAIL:
         if (c->steps & no_reply)
@@ -122,16 +122,20 @@ connection_new(SMFICTX *ctx)
     return c;
 }
 
+/* ---- negotiation ---- */
+
 /* Asks for the steps that the loaded policy can use, and for no more: each
  * step costs the MTA a write, and each reply a wait. */
 static unsigned long
-steps_wanted(const struct policy *p)
+steps_wanted(const struct policy *p, unsigned long offered)
 {
     unsigned long steps = SMFIP_NOUNKNOWN | SMFIP_NODATA | SMFIP_NOEOH;
 
     if (!(p->needs & POLICY_NEEDS_HELO))
         steps |= SMFIP_NOHELO;
-    if (!(p->needs & (POLICY_NEEDS_HEADERS | POLICY_NEEDS_SIZE)))
+    /* Whoever removes fields has to know how many there are. */
+    if (!(p->needs & (POLICY_NEEDS_HEADERS | POLICY_NEEDS_BODY |
+                      POLICY_NEEDS_SIZE | POLICY_EDITS_HEADER)))
         steps |= SMFIP_NOHDRS;
     if (!(p->needs & (POLICY_NEEDS_BODY | POLICY_NEEDS_SIZE)))
         steps |= SMFIP_NOBODY;
@@ -139,7 +143,98 @@ steps_wanted(const struct policy *p)
     if (shared.is_unix)
         steps |= SMFIP_NR_CONN | SMFIP_NR_HELO | SMFIP_NR_MAIL | SMFIP_NR_HDR |
                  SMFIP_NR_BODY;
-    return steps;
+    /* A body that is read for its structure alone may be of no interest from
+     * its first 64 KiB on: that answer is worth a wait for each of them. */
+    if (offered & SMFIP_SKIP && p->needs & POLICY_NEEDS_BODY &&
+        !(p->needs & POLICY_NEEDS_SIZE)) {
+        steps |= SMFIP_SKIP;
+        steps &= ~(unsigned long)SMFIP_NR_BODY;
+    }
+    return steps & offered;
+}
+
+static unsigned long
+actions_wanted(const struct policy *p)
+{
+    unsigned long actions = ACTIONS_NEEDED | SMFIF_SETSYMLIST;
+
+    if (p->needs & POLICY_EDITS_HEADER)
+        actions |= SMFIF_ADDHDRS | SMFIF_CHGHDRS;
+    if (p->needs & POLICY_EDITS_HOLD)
+        actions |= SMFIF_QUARANTINE;
+    return actions;
+}
+
+/* An MTA offers the same to each of its connections: said once. */
+static void
+log_once(atomic_flag *said, const char *text)
+{
+    if (!atomic_flag_test_and_set(said))
+        log_error("this MTA cannot %s", text);
+}
+
+static void
+log_missing(const struct policy *p, unsigned long missing)
+{
+    static atomic_flag header = ATOMIC_FLAG_INIT, hold = ATOMIC_FLAG_INIT,
+                       macros = ATOMIC_FLAG_INIT;
+
+    if (missing & (SMFIF_ADDHDRS | SMFIF_CHGHDRS))
+        log_once(&header, "change header fields: messages of rules with "
+                          "add_header or remove_header are deferred");
+    if (missing & SMFIF_QUARANTINE)
+        log_once(&hold, "hold a message: those of rules with hold are "
+                        "deferred");
+    if (missing & SMFIF_SETSYMLIST && p->needs & POLICY_NEEDS_MACROS)
+        log_once(&macros, "be asked for macros: rules see those that its own "
+                          "configuration sends");
+}
+
+/* "{name}", or "i" as it is: libmilter's way of writing. */
+static int
+write_macro(char *to, size_t room, const char *name)
+{
+    return snprintf(to, room, strlen(name) == 1 ? "%s" : "{%s}", name);
+}
+
+/* Tells the MTA which macros to send with a step, instead of those it sends by
+ * its own configuration: the ones of ours and all that rules ask for, since
+ * each MTA knows them from another step on. */
+static bool
+ask_for_macros(SMFICTX *ctx, const struct policy *p, int step, const char *ours)
+{
+    size_t room = strlen(ours) + 1;
+    char *list, *to;
+    bool ok;
+
+    for (size_t i = 0; i < p->n_macros; i++)
+        room += strlen(p->macros[i]) + sizeof " {}";
+    if (room == 1)
+        return true; /* none: the MTA's own list does no harm */
+    list = to = malloc(room);
+    if (list == NULL)
+        return false;
+    to += snprintf(to, room, "%s", ours);
+    for (size_t i = 0; i < p->n_macros; i++) {
+        if (to > list)
+            *to++ = ' ';
+        to += write_macro(to, room - (size_t)(to - list), p->macros[i]);
+    }
+    ok = smfi_setsymlist(ctx, step, list) == MI_SUCCESS;
+    free(list);
+    return ok;
+}
+
+static bool
+ask_for_all_macros(SMFICTX *ctx, const struct policy *p)
+{
+    return ask_for_macros(ctx, p, SMFIM_CONNECT, "") &&
+           (!(p->needs & POLICY_NEEDS_HELO) ||
+            ask_for_macros(ctx, p, SMFIM_HELO, "")) &&
+           ask_for_macros(ctx, p, SMFIM_ENVFROM,
+                          "{auth_authen} {tls_version}") &&
+           ask_for_macros(ctx, p, SMFIM_ENVRCPT, "") &&
+           ask_for_macros(ctx, p, SMFIM_EOM, "i");
 }
 
 static sfsistat
@@ -149,6 +244,8 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps,
              unsigned long *ret_f3)
 {
     struct connection *c = connection_new(ctx);
+    const struct policy *p;
+    unsigned long wanted;
 
     (void)f2;
     (void)f3;
@@ -159,89 +256,68 @@ on_negotiate(SMFICTX *ctx, unsigned long actions, unsigned long steps,
         log_error("connection deferred: out of memory");
         return SMFIS_CONTINUE; /* on_mail finds no session and defers */
     }
+    p = session_policy(c->session);
+    wanted = actions_wanted(p);
+    *ret_actions = actions & wanted;
+    log_missing(p, wanted & ~actions);
     c->usable = (actions & ACTIONS_NEEDED) == ACTIONS_NEEDED;
     if (!c->usable)
         log_error("this MTA cannot add recipients with parameters: mail is "
                   "deferred; Postfix 2.6 or Sendmail 8.14 is needed");
-    c->steps = *ret_steps = steps & steps_wanted(session_policy(c->session));
+    if (actions & SMFIF_SETSYMLIST && !ask_for_all_macros(ctx, p)) {
+        log_error("connection deferred: libmilter cannot ask for macros");
+        c->usable = false;
+    }
+    c->steps = *ret_steps = steps_wanted(p, steps);
     return SMFIS_CONTINUE;
 }
 
-static sfsistat
-on_connect(SMFICTX *ctx, char *name, _SOCK_ADDR *addr)
-{
-    struct connection *c = connection_of(ctx);
+/* ---- what the session can ask of the MTA ---- */
 
-    if (c == NULL)
-        return SMFIS_CONTINUE;
-    session_connect(c->session, name, addr);
-    return go_on(c, SMFIP_NR_CONN);
+static const char *
+op_macro(void *mta, const char *name)
+{
+    char key[MACRO_MAX];
+
+    if (write_macro(key, sizeof key, name) >= (int)sizeof key)
+        return NULL;
+    return smfi_getsymval(mta, key);
 }
 
-static sfsistat
-on_helo(SMFICTX *ctx, char *helo)
+static bool
+op_quarantine(void *mta, const char *reason)
 {
-    struct connection *c = connection_of(ctx);
+    char *copy = strdup(reason);
+    bool ok = copy != NULL && smfi_quarantine(mta, copy) == MI_SUCCESS;
 
-    if (c == NULL)
-        return SMFIS_CONTINUE;
-    session_helo(c->session, helo);
-    return go_on(c, SMFIP_NR_HELO);
+    free(copy);
+    return ok;
 }
 
-static char *
-macro(SMFICTX *ctx, const char *name)
+/* libmilter's arguments are not const. */
+static bool
+change_header(void *mta, const char *name, const char *value, int index)
 {
-    char key[64];
+    char *n = strdup(name), *v = strdup(value);
+    bool ok = n != NULL && v != NULL &&
+              (index > 0 ? smfi_chgheader(mta, n, index, v)
+                         : smfi_addheader(mta, n, v)) == MI_SUCCESS;
 
-    snprintf(key, sizeof key, "%s", name);
-    return smfi_getsymval(ctx, key);
+    free(n);
+    free(v);
+    return ok;
 }
 
-static sfsistat
-on_mail(SMFICTX *ctx, char **args)
+static bool
+op_remove_header(void *mta, const char *name, unsigned index)
 {
-    struct connection *c = connection_of(ctx);
-
-    if (c == NULL || !c->usable)
-        return fail(ctx);
-    return answer(
-        ctx, c,
-        session_mail(c->session, args[0], args + 1, macro(ctx, "{auth_authen}"),
-                     macro(ctx, "{tls_version}") != NULL),
-        SMFIP_NR_MAIL);
+    return change_header(mta, name, "", (int)index);
 }
 
-static sfsistat
-on_rcpt(SMFICTX *ctx, char **args)
+static bool
+op_add_header(void *mta, const char *name, const char *value)
 {
-    struct connection *c = connection_of(ctx);
-
-    if (c == NULL || !c->usable)
-        return fail(ctx);
-    return answer(ctx, c, session_rcpt(c->session, args[0], args + 1), 0);
-}
-
-static sfsistat
-on_header(SMFICTX *ctx, char *name, char *value)
-{
-    struct connection *c = connection_of(ctx);
-
-    if (c == NULL)
-        return fail(ctx);
-    return answer(ctx, c, session_header(c->session, name, value),
-                  SMFIP_NR_HDR);
-}
-
-static sfsistat
-on_body(SMFICTX *ctx, unsigned char *part, size_t len)
-{
-    struct connection *c = connection_of(ctx);
-
-    (void)part;
-    if (c == NULL)
-        return fail(ctx);
-    return answer(ctx, c, session_body(c->session, len), SMFIP_NR_BODY);
+    return change_header(mta, name, value, 0);
 }
 
 static bool
@@ -268,16 +344,93 @@ op_add_rcpt(void *mta, const char *address, const char *esmtp)
     return ok;
 }
 
+static const struct mta_ops mta_ops = {
+    .macro = op_macro,
+    .quarantine = op_quarantine,
+    .remove_header = op_remove_header,
+    .add_header = op_add_header,
+    .del_rcpt = op_del_rcpt,
+    .add_rcpt = op_add_rcpt,
+};
+
+/* ---- steps ---- */
+
 static sfsistat
-on_eom(SMFICTX *ctx)
+on_connect(SMFICTX *ctx, char *name, _SOCK_ADDR *addr)
 {
-    static const struct mta_ops ops = {op_del_rcpt, op_add_rcpt};
+    struct connection *c = connection_of(ctx);
+
+    if (c == NULL)
+        return SMFIS_CONTINUE;
+    session_connect(c->session, name, addr);
+    return go_on(c, SMFIP_NR_CONN);
+}
+
+static sfsistat
+on_helo(SMFICTX *ctx, char *helo)
+{
+    struct connection *c = connection_of(ctx);
+
+    if (c == NULL)
+        return SMFIS_CONTINUE;
+    session_helo(c->session, helo);
+    return go_on(c, SMFIP_NR_HELO);
+}
+
+static sfsistat
+on_mail(SMFICTX *ctx, char **args)
+{
+    struct connection *c = connection_of(ctx);
+
+    if (c == NULL)
+        return fail(ctx);
+    if (!c->usable) /* on_rcpt says so where no answer may be given here */
+        return c->steps & SMFIP_NR_MAIL ? SMFIS_NOREPLY : fail(ctx);
+    return answer(ctx, c,
+                  session_mail(c->session, args[0], args + 1, &mta_ops, ctx),
+                  SMFIP_NR_MAIL);
+}
+
+static sfsistat
+on_rcpt(SMFICTX *ctx, char **args)
+{
     struct connection *c = connection_of(ctx);
 
     if (c == NULL || !c->usable)
         return fail(ctx);
-    return answer(ctx, c, session_eom(c->session, macro(ctx, "i"), &ops, ctx),
-                  0);
+    return answer(
+        ctx, c, session_rcpt(c->session, args[0], args + 1, &mta_ops, ctx), 0);
+}
+
+static sfsistat
+on_header(SMFICTX *ctx, char *name, char *value)
+{
+    struct connection *c = connection_of(ctx);
+
+    if (c == NULL)
+        return fail(ctx);
+    return answer(ctx, c, session_header(c->session, name, value),
+                  SMFIP_NR_HDR);
+}
+
+static sfsistat
+on_body(SMFICTX *ctx, unsigned char *part, size_t len)
+{
+    struct connection *c = connection_of(ctx);
+
+    if (c == NULL)
+        return fail(ctx);
+    return answer(ctx, c, session_body(c->session, part, len), SMFIP_NR_BODY);
+}
+
+static sfsistat
+on_eom(SMFICTX *ctx)
+{
+    struct connection *c = connection_of(ctx);
+
+    if (c == NULL || !c->usable)
+        return fail(ctx);
+    return answer(ctx, c, session_eom(c->session, &mta_ops, ctx), 0);
 }
 
 static sfsistat
@@ -298,48 +451,6 @@ on_close(SMFICTX *ctx)
     return SMFIS_CONTINUE;
 }
 
-/* libmilter never sets TCP_NODELAY and hides its listener, but connections
- * inherit the option from it: find the listener by what it is. */
-static void
-set_nodelay_on_listener(void)
-{
-    struct rlimit files;
-    int last = 1024;
-
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 1024)
-        last = (int)files.rlim_cur;
-    for (int fd = 3; fd < last; fd++) {
-        int listens = 0, on = 1;
-        socklen_t len = sizeof listens;
-
-        if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 &&
-            listens)
-            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    }
-}
-
-/* libmilter takes any socket in its way away, also one that is in use. */
-static bool
-is_taken(const char *listen)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    const char *colon = strchr(listen, ':');
-    const char *path = listen[0] != '/' && colon != NULL ? colon + 1 : listen;
-    bool taken;
-    int fd;
-
-    if (strlen(path) >= sizeof addr.sun_path)
-        return false; /* libmilter says so */
-    strcpy(addr.sun_path, path);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    taken = fd >= 0 &&
-            (connect(fd, (const struct sockaddr *)&addr, sizeof addr) == 0 ||
-             errno == EAGAIN);
-    if (fd >= 0)
-        close(fd);
-    return taken;
-}
-
 bool
 callbacks_open(struct session_env *env, struct conf_holder *conf,
                const char *listen, char *err, size_t err_size)
@@ -348,7 +459,7 @@ callbacks_open(struct session_env *env, struct conf_holder *conf,
     struct smfiDesc filter = {
         .xxfi_name = program,
         .xxfi_version = SMFI_VERSION,
-        .xxfi_flags = ACTIONS_NEEDED,
+        .xxfi_flags = ACTIONS_ALL,
         .xxfi_connect = on_connect,
         .xxfi_helo = on_helo,
         .xxfi_envfrom = on_mail,
@@ -370,8 +481,7 @@ callbacks_open(struct session_env *env, struct conf_holder *conf,
     }
     shared.env = env;
     shared.conf = conf;
-    shared.is_unix = strncasecmp(listen, "unix:", 5) == 0 ||
-                     strncasecmp(listen, "local:", 6) == 0 || listen[0] == '/';
+    shared.is_unix = listener_is_unix(listen);
     if (smfi_register(filter) != MI_SUCCESS ||
         smfi_setconn(address) != MI_SUCCESS) {
         snprintf(err, err_size, "milter.listen: libmilter refuses \"%s\"",
@@ -380,7 +490,7 @@ callbacks_open(struct session_env *env, struct conf_holder *conf,
         return false;
     }
     free(address); /* libmilter keeps a copy */
-    if (shared.is_unix && is_taken(listen)) {
+    if (shared.is_unix && listener_is_taken(listen)) {
         snprintf(err, err_size,
                  "milter.listen: another process listens on \"%s\"", listen);
         return false;
@@ -398,7 +508,7 @@ callbacks_open(struct session_env *env, struct conf_holder *conf,
         return false;
     }
     if (!shared.is_unix)
-        set_nodelay_on_listener();
+        listener_set_nodelay();
     return true;
 }
 

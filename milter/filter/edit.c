@@ -14,21 +14,57 @@ edits_init(struct edits *e)
     e->n = 0;
 }
 
-bool
-edits_exchange(struct edits *e, struct arena *a, const char *remove,
-               const char *add, const char *esmtp)
+static bool
+plan(struct edits *e, struct arena *a, struct edit edit)
 {
     struct edit *x = arena_alloc(a, 1, sizeof *x);
 
     if (x == NULL)
         return false;
-    x->remove = remove;
-    x->add = add;
-    x->esmtp = esmtp;
+    *x = edit;
     *e->end = x;
     e->end = &x->next;
     e->n++;
     return true;
+}
+
+bool
+edits_quarantine(struct edits *e, struct arena *a, const char *reason)
+{
+    return plan(e, a, (struct edit){.kind = EDIT_QUARANTINE, .value = reason});
+}
+
+bool
+edits_remove_header(struct edits *e, struct arena *a, const char *name,
+                    unsigned index)
+{
+    return plan(e, a,
+                (struct edit){
+                    .kind = EDIT_REMOVE_HEADER, .name = name, .index = index});
+}
+
+bool
+edits_add_header(struct edits *e, struct arena *a, const char *name,
+                 const char *value)
+{
+    return plan(
+        e, a,
+        (struct edit){.kind = EDIT_ADD_HEADER, .name = name, .value = value});
+}
+
+bool
+edits_del_rcpt(struct edits *e, struct arena *a, const char *spelling)
+{
+    return plan(e, a, (struct edit){.kind = EDIT_DEL_RCPT, .name = spelling});
+}
+
+bool
+edits_add_rcpt(struct edits *e, struct arena *a, const char *tagged,
+               const char *esmtp)
+{
+    return plan(
+        e, a,
+        (struct edit){.kind = EDIT_ADD_RCPT, .name = tagged, .value = esmtp});
 }
 
 /* RFC 3461 4: xchar is "!" to "~" without "+" and "=".  Octets above that are
@@ -68,14 +104,29 @@ edits_esmtp(struct arena *a, const char *original, const char *client_orcpt,
     return arena_printf(a, "%s %s", orcpt, client_notify);
 }
 
+static bool
+apply(const struct edit *x, const struct mta_ops *ops, void *mta)
+{
+    switch (x->kind) {
+    case EDIT_QUARANTINE:
+        return ops->quarantine(mta, x->value);
+    case EDIT_REMOVE_HEADER:
+        return ops->remove_header(mta, x->name, x->index);
+    case EDIT_ADD_HEADER:
+        return ops->add_header(mta, x->name, x->value);
+    case EDIT_DEL_RCPT:
+        return ops->del_rcpt(mta, x->name);
+    case EDIT_ADD_RCPT:
+        return ops->add_rcpt(mta, x->name, x->value);
+    }
+    return false;
+}
+
 bool
 edits_apply(const struct edits *e, const struct mta_ops *ops, void *mta)
 {
-    for (const struct edit *x = e->first; x != NULL; x = x->next) {
-        if (x->remove != NULL && !ops->del_rcpt(mta, x->remove))
+    for (const struct edit *x = e->first; x != NULL; x = x->next)
+        if (!apply(x, ops, mta))
             return false;
-        if (x->add != NULL && !ops->add_rcpt(mta, x->add, x->esmtp))
-            return false;
-    }
     return true;
 }

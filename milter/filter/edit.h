@@ -1,8 +1,8 @@
-/* milter/filter/edit.h - the changes to one envelope: planned first, then
+/* milter/filter/edit.h - the changes to one message: planned first, then
  * applied in one go at end-of-message.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Texts are borrowed from the message's arena.
+ * Texts are borrowed from the policy and from the message's arena.
  */
 #ifndef FILTER_EDIT_H
 #define FILTER_EDIT_H
@@ -13,12 +13,20 @@
 #include "milter/filter/mta_ops.h"
 #include "policy/arena.h"
 
+enum edit_kind {
+    EDIT_QUARANTINE,    /* value: the reason */
+    EDIT_REMOVE_HEADER, /* name, index */
+    EDIT_ADD_HEADER,    /* name, value */
+    EDIT_DEL_RCPT,      /* name: the exact spelling received, without <> and
+                         * source route, since Postfix compares it so */
+    EDIT_ADD_RCPT,      /* name: the tagged recipient; value: its parameters */
+};
+
 struct edit {
     struct edit *next;
-    const char *remove; /* the exact spelling received, without <> and source
-                         * route: Postfix compares it so; NULL = nothing */
-    const char *add;    /* tagged recipient; NULL = nothing */
-    const char *esmtp;  /* of `add` */
+    enum edit_kind kind;
+    const char *name, *value;
+    unsigned index; /* from 1 */
 };
 
 struct edits {
@@ -28,9 +36,15 @@ struct edits {
 
 void edits_init(struct edits *e);
 
-/* Plans one exchange.  False = out of memory. */
-bool edits_exchange(struct edits *e, struct arena *a, const char *remove,
-                    const char *add, const char *esmtp);
+/* Each plans one change at the end of the list.  False = out of memory. */
+bool edits_quarantine(struct edits *e, struct arena *a, const char *reason);
+bool edits_remove_header(struct edits *e, struct arena *a, const char *name,
+                         unsigned index);
+bool edits_add_header(struct edits *e, struct arena *a, const char *name,
+                      const char *value);
+bool edits_del_rcpt(struct edits *e, struct arena *a, const char *spelling);
+bool edits_add_rcpt(struct edits *e, struct arena *a, const char *tagged,
+                    const char *esmtp);
 
 /* The RCPT parameters of a tagged recipient: ORCPT (the client's own, else
  * the original recipient as xtext: RFC 3461 4.2) and NOTIFY when the client

@@ -25,14 +25,12 @@ session_new(struct session_env *env, struct conf *conf)
         return NULL;
     s->scratch = scratch_new();
     s->connection = arena_new();
-    if (s->scratch == NULL || s->connection == NULL) {
-        scratch_free(s->scratch);
-        arena_free(s->connection);
-        free(s);
-        return NULL;
-    }
     s->env = env;
     s->conf = conf_ref_again(conf);
+    if (s->scratch == NULL || s->connection == NULL) {
+        session_free(s);
+        return NULL;
+    }
     session_reset(s);
     return s;
 }
@@ -42,7 +40,9 @@ session_free(struct session *s)
 {
     if (s == NULL)
         return;
-    session_reset(s);
+    arena_free(s->arena);
+    free(s->headers.at);
+    free(s->macros.at);
     scratch_free(s->scratch);
     arena_free(s->connection);
     conf_unref(s->conf);
@@ -184,6 +184,7 @@ session_connect(struct session *s, const char *name,
     s->no_client = !client_address(&s->client, addr);
     s->client.name =
         slice_of(arena_copy(s->connection, slice_of(name != NULL ? name : "")));
+    s->lost |= s->client.name.at == NULL;
     s->reinjects = in_networks(&s->client, p->milter.reinject_from,
                                p->milter.n_reinject_from);
 }
@@ -193,6 +194,7 @@ session_helo(struct session *s, const char *helo)
 {
     free(s->helo); /* EHLO may come any number of times */
     s->helo = strdup(helo);
+    s->lost |= s->helo == NULL;
 }
 
 /* Postfix gives paths with <> from SMTP and without from sendmail(1). */
@@ -218,35 +220,6 @@ without_route(struct slice path)
                          : path;
 }
 
-enum answer
-session_mail(struct session *s, const char *path, char *const *args,
-             const char *auth, bool tls)
-{
-    struct slice sender = slice_of(path);
-    bool bare = sender.len == 0 || sender.at[0] != '<';
-
-    session_reset(s);
-    s->arena = arena_new();
-    if (s->arena == NULL)
-        return session_fail(s, "out of memory");
-    s->now_ms = clock_wall_ms(s->env->admit.clock);
-    s->sender =
-        slice_of(arena_copy(s->arena, without_route(without_brackets(sender))));
-    s->auth =
-        slice_of(arena_copy(s->arena, slice_of(auth != NULL ? auth : "")));
-    if (s->sender.at == NULL || s->auth.at == NULL)
-        return session_fail(s, "out of memory");
-    s->tls = tls;
-    /* A client could leave out the brackets too, but it has an address. */
-    s->local = bare && s->no_client;
-    for (; args != NULL && *args != NULL; args++)
-        if (strncasecmp(*args, "SIZE=", 5) == 0)
-            s->claimed_octets = strtoull(*args + 5, NULL, 10);
-    if (s->claimed_octets > CLAIM_MAX)
-        s->claimed_octets = 0; /* nobody's message */
-    return ANSWER_CONTINUE;
-}
-
 static bool
 pairs_add(struct session *s, struct pairs *p, const char *name,
           const char *value)
@@ -270,12 +243,104 @@ pairs_add(struct session *s, struct pairs *p, const char *name,
     return true;
 }
 
-void
-session_macro(struct session *s, const char *name, const char *value)
+/* ---- macros ---- */
+
+/* "rcpt_addr" and the like have another value for each RCPT. */
+static bool
+is_of_rcpt(const char *macro)
 {
-    if (s->arena != NULL && value != NULL &&
-        !pairs_add(s, &s->macros, name, value))
-        session_fail(s, "out of memory");
+    return strncmp(macro, "rcpt_", 5) == 0;
+}
+
+static bool
+has_macro(const struct session *s, const char *name)
+{
+    for (size_t i = 0; i < s->macros.n; i++)
+        if (slice_eq(s->macros.at[i].name, slice_of(name)))
+            return true;
+    return false;
+}
+
+/* Keeps those of the connection and the message that rules ask for and that
+ * were not there before. */
+static bool
+keep_macros(struct session *s, const struct mta_ops *ops, void *mta)
+{
+    const struct policy *p = session_policy(s);
+
+    for (size_t i = 0; i < p->n_macros; i++) {
+        const char *name = p->macros[i], *value;
+
+        if (is_of_rcpt(name) || has_macro(s, name))
+            continue;
+        value = ops->macro(mta, name);
+        if (value != NULL && !pairs_add(s, &s->macros, name, value))
+            return false;
+    }
+    return true;
+}
+
+/* Keeps those of this RCPT with it. */
+static bool
+keep_rcpt_macros(struct session *s, struct recipient *r,
+                 const struct mta_ops *ops, void *mta)
+{
+    const struct policy *p = session_policy(s);
+    struct facts_pair *kept = NULL;
+
+    for (size_t i = 0; i < p->n_macros; i++) {
+        const char *name = p->macros[i], *value;
+
+        if (!is_of_rcpt(name))
+            continue;
+        value = ops->macro(mta, name);
+        if (value == NULL)
+            continue;
+        if (kept == NULL)
+            kept = arena_alloc(s->arena, p->n_macros, sizeof *kept);
+        if (kept == NULL)
+            return false;
+        value = arena_copy(s->arena, slice_of(value));
+        if (value == NULL)
+            return false;
+        kept[r->n_macros].name = slice_of(name);
+        kept[r->n_macros].value = slice_of(value);
+        r->n_macros++;
+    }
+    r->macro = kept;
+    return true;
+}
+
+/* ---- the message, step by step ---- */
+
+enum answer
+session_mail(struct session *s, const char *path, char *const *args,
+             const struct mta_ops *ops, void *mta)
+{
+    const char *auth = ops->macro(mta, "auth_authen");
+    struct slice sender = slice_of(path);
+    bool bare = sender.len == 0 || sender.at[0] != '<';
+
+    session_reset(s);
+    s->arena = arena_new();
+    if (s->arena == NULL || s->lost)
+        return session_fail(s, "out of memory");
+    s->now_ms = clock_wall_ms(s->env->admit.clock);
+    s->sender =
+        slice_of(arena_copy(s->arena, without_route(without_brackets(sender))));
+    s->auth =
+        slice_of(arena_copy(s->arena, slice_of(auth != NULL ? auth : "")));
+    if (s->sender.at == NULL || s->auth.at == NULL || !keep_macros(s, ops, mta))
+        return session_fail(s, "out of memory");
+    s->tls = ops->macro(mta, "tls_version") != NULL;
+    /* A client could leave out the brackets too, but it has an address. */
+    s->local = bare && s->no_client;
+    for (; args != NULL && *args != NULL; args++)
+        if (strncasecmp(*args, "SIZE=", 5) == 0)
+            s->claimed_octets = strtoull(*args + 5, NULL, 10);
+    if (s->claimed_octets > CLAIM_MAX)
+        s->claimed_octets = 0; /* nobody's message */
+    return ANSWER_CONTINUE;
 }
 
 void
@@ -343,7 +408,8 @@ recipient_new(struct session *s, struct slice spelling)
 }
 
 enum answer
-session_rcpt(struct session *s, const char *path, char *const *args)
+session_rcpt(struct session *s, const char *path, char *const *args,
+             const struct mta_ops *ops, void *mta)
 {
     struct slice address = without_route(without_brackets(slice_of(path)));
     const struct policy *p = session_policy(s);
@@ -352,7 +418,7 @@ session_rcpt(struct session *s, const char *path, char *const *args)
     if (s->failed || s->arena == NULL)
         return session_fail(s, "an earlier step of the message failed");
     r = recipient_new(s, address);
-    if (r == NULL)
+    if (r == NULL || !keep_rcpt_macros(s, r, ops, mta))
         return session_fail(s, "out of memory");
     if (ticket_is_tagged(address, p->milter.tag_domain)) {
         enum answer a = tagged_recipient(s, address);
@@ -365,6 +431,8 @@ session_rcpt(struct session *s, const char *path, char *const *args)
         struct facts f;
 
         session_facts(s, FACTS_RCPT, &f);
+        f.n_rcpt_macros = r->n_macros;
+        f.rcpt_macro = r->macro;
         if (decide(p, &f, address, s->scratch, d, NULL) != DECIDE_OK)
             return session_fail(s, "out of memory");
         /* A temporary refusal of sendmail(1) would be tried again every
@@ -376,10 +444,15 @@ session_rcpt(struct session *s, const char *path, char *const *args)
         }
     }
     for (; args != NULL && *args != NULL; args++) {
-        if (strncasecmp(*args, "ORCPT=", 6) == 0)
-            r->orcpt = arena_copy(s->arena, slice_of(*args));
-        if (strncasecmp(*args, "NOTIFY=", 7) == 0)
-            r->notify = arena_copy(s->arena, slice_of(*args));
+        const char **kept = strncasecmp(*args, "ORCPT=", 6) == 0    ? &r->orcpt
+                            : strncasecmp(*args, "NOTIFY=", 7) == 0 ? &r->notify
+                                                                    : NULL;
+
+        if (kept == NULL)
+            continue;
+        *kept = arena_copy(s->arena, slice_of(*args));
+        if (*kept == NULL)
+            return session_fail(s, "out of memory");
     }
     *s->recipients_end = r;
     s->recipients_end = &r->next;
@@ -407,22 +480,29 @@ session_header(struct session *s, const char *name, const char *value)
 }
 
 enum answer
-session_body(struct session *s, size_t octets)
+session_body(struct session *s, const void *piece, size_t octets)
 {
+    bool counts = (session_policy(s)->needs & POLICY_NEEDS_SIZE) != 0;
+
     s->size_octets += octets;
-    return ANSWER_CONTINUE;
+    if (s->failed || s->arena == NULL)
+        return ANSWER_SKIP; /* answered at the end of the message */
+    (void)piece;
+    return counts ? ANSWER_CONTINUE : ANSWER_SKIP;
 }
 
 enum answer
-session_eom(struct session *s, const char *queue_id, const struct mta_ops *ops,
-            void *mta)
+session_eom(struct session *s, const struct mta_ops *ops, void *mta)
 {
+    const char *queue_id = ops->macro(mta, "i");
     enum answer a;
 
     s->queue_id = queue_id != NULL ? queue_id : "";
     s->size_octets += 2; /* the empty line behind the header */
     if (s->failed || s->arena == NULL)
         a = session_fail(s, "an earlier step of the message failed");
+    else if (!keep_macros(s, ops, mta))
+        a = session_fail(s, "out of memory");
     else
         a = message_finish(s, ops, mta);
     session_reset(s);

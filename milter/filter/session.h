@@ -32,7 +32,7 @@ struct session; /* opaque */
 
 enum answer {
     ANSWER_CONTINUE,
-    ANSWER_ACCEPT,   /* this message needs no more of us */
+    ANSWER_SKIP,     /* of the body: the rest of it is of no use to us */
     ANSWER_REJECT,   /* with a reply: 5xx */
     ANSWER_TEMPFAIL, /* with a reply: 4xx */
 };
@@ -49,22 +49,20 @@ void session_connect(struct session *s, const char *name,
 void session_helo(struct session *s, const char *helo);
 
 /* MAIL: path as the MTA gives it, with or without <>; args: its parameters,
- * NULL-terminated; auth: the SASL login, NULL = none.  Begins a message. */
+ * NULL-terminated.  Begins a message.  The session asks for the macros that
+ * it needs at each of the steps that take `ops`. */
 enum answer session_mail(struct session *s, const char *path, char *const *args,
-                         const char *auth, bool tls);
-
-/* One of the macros of this message, kept for rules. */
-void session_macro(struct session *s, const char *name, const char *value);
-
-enum answer session_rcpt(struct session *s, const char *path,
-                         char *const *args);
+                         const struct mta_ops *ops, void *mta);
+enum answer session_rcpt(struct session *s, const char *path, char *const *args,
+                         const struct mta_ops *ops, void *mta);
 enum answer session_header(struct session *s, const char *name,
                            const char *value);
-enum answer session_body(struct session *s, size_t octets);
+/* A piece of the body, of any size. */
+enum answer session_body(struct session *s, const void *piece, size_t octets);
 
 /* End of the message: decides, plans, applies, logs; then forgets it. */
-enum answer session_eom(struct session *s, const char *queue_id,
-                        const struct mta_ops *ops, void *mta);
+enum answer session_eom(struct session *s, const struct mta_ops *ops,
+                        void *mta);
 
 /* Forgets the message; the connection goes on. */
 void session_reset(struct session *s);

@@ -1,4 +1,4 @@
-/* milter/filter/session_private.h - what session.c and message_plan.c share.
+/* milter/filter/session_private.h - what session.c and message_*.c share.
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef FILTER_SESSION_PRIVATE_H
@@ -16,7 +16,9 @@ struct recipient {
     const char *spelling;       /* as the MTA knows it: without <> and route */
     const char *folded;         /* canonical and lower case: who it is */
     const char *orcpt, *notify; /* the client's parameters; NULL = none */
-    bool tagged_already;        /* ours, brought back by a content filter */
+    size_t n_macros;            /* of this RCPT: "rcpt_addr", ... */
+    const struct facts_pair *macro;
+    bool tagged_already; /* ours, brought back by a content filter */
 };
 
 struct pairs {
@@ -36,6 +38,7 @@ struct session {
     char *helo;
     bool no_client; /* nobody came over the network */
     bool reinjects; /* a content filter that may bring tags back */
+    bool lost;      /* no memory for who it is: its mail is deferred */
 
     /* The message; all of it is gone after session_reset(). */
     struct arena *arena;
