@@ -133,9 +133,7 @@ steps_wanted(const struct policy *p, unsigned long offered)
 
     if (!(p->needs & POLICY_NEEDS_HELO))
         steps |= SMFIP_NOHELO;
-    /* Whoever removes fields has to know how many there are. */
-    if (!(p->needs & (POLICY_NEEDS_HEADERS | POLICY_NEEDS_BODY |
-                      POLICY_NEEDS_SIZE | POLICY_EDITS_HEADER)))
+    if (!(p->needs & (POLICY_NEEDS_HEADERS | POLICY_NEEDS_SIZE)))
         steps |= SMFIP_NOHDRS;
     if (!(p->needs & (POLICY_NEEDS_BODY | POLICY_NEEDS_SIZE)))
         steps |= SMFIP_NOBODY;

@@ -50,8 +50,8 @@ list_recipients(struct finish *x)
     return true;
 }
 
-/* The message's header is one for all recipients: every rule that decided one
- * of them edits it, whatever became of that recipient. */
+/* The message's header is one for all recipients: every rule that lets one of
+ * them pass edits it, whatever admission makes of that recipient. */
 static bool
 add_source(struct finish *x, const struct decision *d)
 {

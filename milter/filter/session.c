@@ -20,6 +20,7 @@ struct session *
 session_new(struct session_env *env, struct conf *conf)
 {
     struct session *s = calloc(1, sizeof *s);
+    bool reads_mime = (conf->policy->needs & POLICY_NEEDS_BODY) != 0;
 
     if (s == NULL)
         return NULL;
@@ -27,7 +28,10 @@ session_new(struct session_env *env, struct conf *conf)
     s->connection = arena_new();
     s->env = env;
     s->conf = conf_ref_again(conf);
-    if (s->scratch == NULL || s->connection == NULL) {
+    if (reads_mime)
+        s->mime = mime_new();
+    if (s->scratch == NULL || s->connection == NULL ||
+        (reads_mime && s->mime == NULL)) {
         session_free(s);
         return NULL;
     }
@@ -43,6 +47,7 @@ session_free(struct session *s)
     arena_free(s->arena);
     free(s->headers.at);
     free(s->macros.at);
+    mime_free(s->mime);
     scratch_free(s->scratch);
     arena_free(s->connection);
     conf_unref(s->conf);
@@ -78,6 +83,8 @@ session_reset(struct session *s)
     s->queue_id = "";
     s->tls = s->local = s->failed = s->headers_cut = false;
     scratch_reset(s->scratch);
+    if (s->mime != NULL)
+        mime_reset(s->mime);
 }
 
 /* "5.7.1 text": length of the code, when its class is the reply's. */
@@ -362,6 +369,10 @@ session_facts(const struct session *s, enum facts_stage stage, struct facts *f)
         .size_octets = s->size_octets,
         .n_recipients = s->n_recipients,
     };
+    if (stage == FACTS_EOM && s->mime != NULL) {
+        f->attachment = mime_names(s->mime, &f->n_attachments);
+        f->attachments_cut = mime_cut(s->mime);
+    }
 }
 
 /* A tag that comes in from outside: only a content filter that we know may
@@ -469,6 +480,8 @@ session_header(struct session *s, const char *name, const char *value)
         s->headers_cut = true;
     else if (!pairs_add(s, &s->headers, name, value))
         return session_fail(s, "out of memory");
+    if (s->mime != NULL)
+        mime_header(s->mime, slice_of(name), slice_of(value));
     /* "Name: value" and a line end of two octets for each line of it. */
     s->size_octets += strlen(name) + 1 + strlen(value) + 2;
     for (const char *c = strchr(value, '\n'); c != NULL;
@@ -482,13 +495,16 @@ session_header(struct session *s, const char *name, const char *value)
 enum answer
 session_body(struct session *s, const void *piece, size_t octets)
 {
-    bool counts = (session_policy(s)->needs & POLICY_NEEDS_SIZE) != 0;
+    bool more = (session_policy(s)->needs & POLICY_NEEDS_SIZE) != 0;
 
     s->size_octets += octets;
     if (s->failed || s->arena == NULL)
         return ANSWER_SKIP; /* answered at the end of the message */
-    (void)piece;
-    return counts ? ANSWER_CONTINUE : ANSWER_SKIP;
+    if (s->mime != NULL && mime_wants_body(s->mime)) {
+        mime_body(s->mime, piece, octets);
+        more |= mime_wants_body(s->mime);
+    }
+    return more ? ANSWER_CONTINUE : ANSWER_SKIP;
 }
 
 enum answer

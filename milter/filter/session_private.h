@@ -7,6 +7,7 @@
 #include "milter/filter/session.h"
 #include "policy/arena.h"
 #include "policy/decide.h"
+#include "policy/mime.h"
 
 enum { HEADERS_MAX = 4096 /* fields kept of one message */ };
 
@@ -30,6 +31,7 @@ struct session {
     struct session_env *env;
     struct conf *conf;
     struct scratch *scratch;
+    struct mime *mime; /* NULL: no rule asks for attachments */
     struct session_reply reply;
 
     /* The connection. */
