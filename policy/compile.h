@@ -148,18 +148,21 @@ bool compile_read_lines(struct compile *c, const char *key,
 /* ---- compile_hosts.c ---- */
 
 extern const struct schema_type compile_smarthosts, compile_clients;
+extern const struct schema compile_smarthost_schema, compile_client_schema;
 bool compile_builtin_smarthosts(struct compile *c); /* before all else */
 
 /* ---- compile_accounts.c, compile_auth.c, compile_trust.c ---- */
 
 extern const struct schema_type compile_accounts;
+extern const struct schema compile_account_schema;
 
 extern const struct schema_type compile_auth; /* (const struct node *) */
+extern const struct schema compile_auth_schema;
 bool compile_read_auth(struct compile *c, const struct node *n,
                        struct account *a);
 
 extern const struct schema_type compile_trust; /* (const struct node *) */
-extern const struct schema compile_map_schema;
+extern const struct schema compile_trust_schema, compile_map_schema;
 bool compile_read_trust(struct compile *c, const struct node *n,
                         struct account *a);
 bool compile_read_map(struct compile *c, const struct node *n,
@@ -176,6 +179,7 @@ bool compile_keep(struct compile *c, const struct schema_row *row,
 /* ---- compile_quota.c ---- */
 
 extern const struct schema_type compile_quota; /* (const struct node *) */
+extern const struct schema compile_quota_schema;
 /* n NULL: the default of the account's smarthost. */
 bool compile_read_quota(struct compile *c, const struct node *n,
                         struct account *a);
@@ -183,6 +187,7 @@ bool compile_read_quota(struct compile *c, const struct node *n,
 /* ---- compile_lists.c ---- */
 
 extern const struct schema_type compile_lists;
+extern const struct schema compile_list_schema;
 void compile_warn_unused_lists(struct compile *c);
 
 /* ---- compile_pattern.c ---- */
@@ -202,6 +207,9 @@ bool compile_pattern(struct compile *c, const char *key, enum pattern_use use,
                      const struct node *n, struct pattern *ret);
 
 /* ---- compile_match.c ---- */
+
+/* The keys of `match`, for lists of all keys; NULL behind the last. */
+const char *compile_match_key(size_t i);
 
 extern const struct schema_type compile_match; /* (struct condition) */
 
@@ -233,6 +241,7 @@ bool compile_read_time(struct compile *c, const struct node *n,
 /* ---- compile_rules.c, compile_plan.c, compile_check.c ---- */
 
 extern const struct schema_type compile_pools, compile_rules, compile_default;
+extern const struct schema compile_pool_schema, compile_rule_schema;
 
 /* One form of `route`, or an entry of `otherwise`. */
 bool compile_step(struct compile *c, const char *key, bool otherwise,

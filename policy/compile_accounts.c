@@ -153,13 +153,14 @@ static const struct schema_row account_rows[] = {
     {"smarthost", &smarthost_name, SCHEMA_AT(draft, a.smarthost),
      .unset = "gmail", .help = "server to send through"},
     {"auth", &compile_auth, SCHEMA_AT(draft, auth), .need = SCHEMA_REQUIRED,
-     .help = "how to log in"},
+     .sub = &compile_auth_schema, .help = "how to log in"},
     {"send_as", &send_as, SCHEMA_AT(draft, send_as),
      .help = "further addresses that Gmail lets it send as"},
     {"mail_from", &kept_word, SCHEMA_AT(draft, mail_from),
      .words = "account|original",
      .help = "MAIL FROM: account, or original (default for gmail_relay)"},
     {"quota", &compile_quota, SCHEMA_AT(draft, quota),
+     .sub = &compile_quota_schema,
      .help = "limits; default: workspace, for gmail_relay relay"},
     {"max_wait", &schema_duration, SCHEMA_AT(draft, a.max_wait_ms), .min = 0,
      .max = 30ull * 86400 * 1000, .unset = "24h",
@@ -167,12 +168,13 @@ static const struct schema_row account_rows[] = {
     {"sessions", &schema_map, 0, 0, .sub = &session_schema,
      .help = "connections to the smarthost"},
     {"trust", &compile_trust, SCHEMA_AT(draft, trust),
+     .sub = &compile_trust_schema,
      .help = "who may use it; default: any, for templates [login, local]"},
     {"map", &kept_map, SCHEMA_AT(draft, map), .sub = &compile_map_schema,
      .help = "alias to mailbox, for templates"},
 };
 
-static const struct schema account_schema = SCHEMA("an account", account_rows);
+const struct schema compile_account_schema = SCHEMA("an account", account_rows);
 
 /* ---- one account ---- */
 
@@ -230,7 +232,7 @@ read_account(struct compile *c, const struct node *key, const struct node *n,
              struct account *a)
 {
     struct draft d = {.a = {.name = a->name, .at = key->at}};
-    bool ok = schema_read(c, &account_schema, n, key->at, &d);
+    bool ok = schema_read(c, &compile_account_schema, n, key->at, &d);
 
     d.a.n_send_as = d.send_as.n;
     d.a.send_as = d.send_as.text;

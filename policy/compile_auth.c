@@ -58,7 +58,7 @@ static const struct schema_row way_rows[] = {
      .help = "file with an app password"},
 };
 
-static const struct schema way_schema = SCHEMA("auth", way_rows);
+const struct schema compile_auth_schema = SCHEMA("auth", way_rows);
 
 const struct schema_type compile_auth = {
     "none, or one of oauth2, service_account, password_file", compile_keep};
@@ -93,7 +93,7 @@ compile_read_auth(struct compile *c, const struct node *n, struct account *a)
     if (n->kind != NODE_MAP)
         return diag_error(c->diag, n->at, "auth: want %s, found %s",
                           compile_auth.form, node_show(n).text);
-    if (!schema_read(c, &way_schema, n, n->at, &w))
+    if (!schema_read(c, &compile_auth_schema, n, n->at, &w))
         return false;
     if (n->n != 1)
         return diag_error(c->diag, n->at,

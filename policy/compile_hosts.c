@@ -21,7 +21,7 @@ static const struct schema_row smarthost_rows[] = {
      .unset = "system", .help = "certificates to trust, PEM"},
 };
 
-static const struct schema smarthost_schema =
+const struct schema compile_smarthost_schema =
     SCHEMA("a smarthost", smarthost_rows);
 
 /* ---- those that everybody has ---- */
@@ -86,7 +86,7 @@ read_smarthost(struct compile *c, const struct node *key, const struct node *n)
     s = draft.name != NULL ? smarthost_room(c, draft.name) : NULL;
     if (s == NULL)
         return false;
-    ok = schema_read(c, &smarthost_schema, n, n->at, &draft);
+    ok = schema_read(c, &compile_smarthost_schema, n, n->at, &draft);
     if (draft.host == NULL && n->kind == NODE_MAP &&
         node_get(n, "host") == NULL) {
         draft.host = s->host; /* of a built-in one */
@@ -155,7 +155,7 @@ static const struct schema_row client_rows[] = {
      .unset = "system", .help = "certificates to trust, PEM"},
 };
 
-static const struct schema client_schema =
+const struct schema compile_client_schema =
     SCHEMA("an OAuth2 client", client_rows);
 
 static bool
@@ -172,7 +172,7 @@ read_client(struct compile *c, const struct node *key, const struct node *n)
     if (client->name == NULL ||
         !table_add(c->clients, slice_of(client->name), client, &old))
         return compile_nomem(c);
-    return schema_read(c, &client_schema, n, key->at, client);
+    return schema_read(c, &compile_client_schema, n, key->at, client);
 }
 
 static bool

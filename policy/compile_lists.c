@@ -147,7 +147,7 @@ static const struct schema_row list_rows[] = {
      .help = "an entry a line, # comments"},
 };
 
-static const struct schema list_schema = SCHEMA("a list", list_rows);
+const struct schema compile_list_schema = SCHEMA("a list", list_rows);
 
 static bool
 read_list(struct compile *c, const struct node *n, struct pattern_list *list)
@@ -161,7 +161,7 @@ read_list(struct compile *c, const struct node *n, struct pattern_list *list)
                           "%s: want a list of patterns or {file: PATH}, found "
                           "%s",
                           list->name, node_show(n).text);
-    return schema_read(c, &list_schema, n, n->at, &keys) &&
+    return schema_read(c, &compile_list_schema, n, n->at, &keys) &&
            read_file(c, keys.file, list);
 }
 

@@ -327,6 +327,12 @@ static const struct match_row {
 
 enum { N_MATCH_ROWS = sizeof match_rows / sizeof *match_rows };
 
+const char *
+compile_match_key(size_t i)
+{
+    return i < N_MATCH_ROWS ? match_rows[i].key : NULL;
+}
+
 static const struct match_row *
 find_row(struct compile *c, const struct node *key)
 {

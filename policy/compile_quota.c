@@ -179,13 +179,13 @@ static const struct schema_row quota_rows[] = {
      .help = "different recipients outside internal_domains"},
 };
 
-static const struct schema quota_schema = SCHEMA("quota", quota_rows);
+const struct schema compile_quota_schema = SCHEMA("quota", quota_rows);
 
 static bool
 read_quota_map(struct compile *c, const struct node *n, struct quota_limits *q)
 {
     struct quota_keys keys = {.recipients_per_message = 0};
-    bool ok = schema_read(c, &quota_schema, n, n->at, &keys);
+    bool ok = schema_read(c, &compile_quota_schema, n, n->at, &keys);
 
     for (unsigned i = 0; i < DIM_COUNT; i++)
         if (keys.dimension[i] != NULL)

@@ -66,7 +66,7 @@ static const struct schema_row rule_rows[] = {
      .help = "only log what the rule would do, and try the next one"},
 };
 
-static const struct schema rule_schema = SCHEMA("a rule", rule_rows);
+const struct schema compile_rule_schema = SCHEMA("a rule", rule_rows);
 
 /* ---- otherwise, share, from ---- */
 
@@ -351,7 +351,7 @@ read_rule(struct compile *c, const struct node *n, size_t number,
                           "a rule: want a map of name, match and route, "
                           "reject, defer, hold or discard, found %s",
                           node_show(n).text);
-    ok = schema_read(c, &rule_schema, n, n->at, &d);
+    ok = schema_read(c, &compile_rule_schema, n, n->at, &d);
     ok &= name_rule(c, n, number, d.name, r);
     r->match = d.match;
     r->null_sender_meant = means_null_sender(&d.match);

@@ -183,24 +183,6 @@ compile_step(struct compile *c, const char *key, bool otherwise,
 
 /* ---- pools ---- */
 
-struct pool_keys {
-    struct pool pool;
-    const struct node *accounts;
-};
-
-static const struct schema_type kept_list = {
-    "a list of accounts (NAME or {account: NAME, weight: N})", compile_keep};
-
-static const struct schema_row pool_rows[] = {
-    {"accounts", &kept_list, SCHEMA_AT(pool_keys, accounts),
-     .need = SCHEMA_REQUIRED, .help = "its members"},
-    {"pick", &schema_word, SCHEMA_AT(pool_keys, pool.pick),
-     .words = "most_room|round_robin|weighted|by_sender", .unset = "most_room",
-     .help = "which member comes first"},
-};
-
-static const struct schema pool_schema = SCHEMA("a pool", pool_rows);
-
 struct member_keys {
     const struct account *account;
     unsigned weight;
@@ -231,6 +213,24 @@ static const struct schema_row member_rows[] = {
 static const struct schema member_schema =
     SCHEMA("a member of a pool", member_rows);
 
+struct pool_keys {
+    struct pool pool;
+    const struct node *accounts;
+};
+
+static const struct schema_type kept_list = {
+    "a list of accounts (NAME or {account: NAME, weight: N})", compile_keep};
+
+static const struct schema_row pool_rows[] = {
+    {"accounts", &kept_list, SCHEMA_AT(pool_keys, accounts),
+     .need = SCHEMA_REQUIRED, .sub = &member_schema, .help = "its members"},
+    {"pick", &schema_word, SCHEMA_AT(pool_keys, pool.pick),
+     .words = "most_room|round_robin|weighted|by_sender", .unset = "most_room",
+     .help = "which member comes first"},
+};
+
+const struct schema compile_pool_schema = SCHEMA("a pool", pool_rows);
+
 static bool
 read_member(struct compile *c, const struct node *n, struct pool *pool)
 {
@@ -256,7 +256,7 @@ read_pool(struct compile *c, const struct node *key, const struct node *n,
 {
     struct pool_keys keys = {.accounts = NULL};
     struct items items;
-    bool ok = schema_read(c, &pool_schema, n, key->at, &keys);
+    bool ok = schema_read(c, &compile_pool_schema, n, key->at, &keys);
 
     pool->pick = keys.pool.pick;
     if (keys.accounts == NULL)

@@ -42,41 +42,42 @@ read_logins(struct compile *c, const struct node *n, struct trust *t)
     return true;
 }
 
-static bool
-read_clients(struct compile *c, const struct node *n, struct trust *t)
-{
-    static const struct schema_row row = {.key = "clients",
-                                          .type = &compile_networks};
-    struct networks nets;
+struct trust_keys {
+    const struct node *logins;
+    struct networks clients;
+};
 
-    if (!compile_networks.read(c, &row, n, &nets))
-        return false;
-    t->n_clients = nets.n;
-    t->clients = nets.network;
-    return true;
-}
+static const struct schema_type logins_file = {"a path", compile_keep};
+
+static const struct schema_row trust_rows[] = {
+    {"logins", &logins_file, SCHEMA_AT(trust_keys, logins),
+     .help = "file of SASL logins, one a line"},
+    {"clients", &compile_networks, SCHEMA_AT(trust_keys, clients),
+     .help = "addresses and networks that clients connect from"},
+};
+
+const struct schema compile_trust_schema = SCHEMA("trust", trust_rows);
 
 static bool
 read_trust_map(struct compile *c, const struct node *n, struct trust *t)
 {
-    bool ok = true;
+    struct trust_keys keys = {.logins = NULL};
+    bool ok;
 
     for (size_t i = 0; i < n->n; i++) {
         struct slice key = n->key[i]->text;
-        bool logins = slice_eq(key, SLICE_LIT("logins"));
 
-        if (!logins && !slice_eq(key, SLICE_LIT("clients")))
-            ok = diag_error(c->diag, n->key[i]->at,
-                            "unknown key %s in trust: want logins or clients",
-                            node_show_text(key).text);
-        else if (logins ? t->n_logins > 0 : t->n_clients > 0)
-            ok = diag_error(c->diag, n->key[i]->at, "trust: %s is given twice",
-                            logins ? "logins" : "clients");
-        else
-            ok &= logins ? read_logins(c, n->item[i], t)
-                         : read_clients(c, n->item[i], t);
+        if ((t->n_logins > 0 && slice_eq(key, SLICE_LIT("logins"))) ||
+            (t->n_clients > 0 && slice_eq(key, SLICE_LIT("clients"))))
+            return diag_error(c->diag, n->key[i]->at,
+                              "trust: %.*s is given twice", SLICE_FMT(key));
     }
-    return ok;
+    ok = schema_read(c, &compile_trust_schema, n, n->at, &keys);
+    if (keys.clients.n > 0) {
+        t->n_clients = keys.clients.n;
+        t->clients = keys.clients.network;
+    }
+    return (keys.logins == NULL || read_logins(c, keys.logins, t)) && ok;
 }
 
 static bool

@@ -158,7 +158,7 @@ static const struct compile_row accounts_rows[] = {
      "\"login\"?\n"
      "4:30: logins: cannot read /c/none.txt: No such file or directory\n"
      "4:52: clients: \"x\" is not an address or network\n"
-     "4:58: unknown key \"client\" in trust: want logins or clients\n"
+     "4:58: unknown key \"client\" in trust; did you mean \"clients\"?\n"
      "4:70: trust: want any, login, local, {logins: FILE} or {clients: "
      "[...]}, or a list of these, found a list\n"},
     {"trust empty", 0,
