@@ -14,6 +14,7 @@
 
 #include "compile_case.h"
 #include "policy/arena.h"
+#include "policy/proof.h"
 #include "policy/rule.h"
 #include "policy/set.h"
 
@@ -53,13 +54,16 @@ the_example_is_good(void **state)
     assert_string_equal(p->clients[0].client_secret_file,
                         "/etc/gmroute/secrets/corp.secret");
     assert_int_equal(p->n_accounts, 4);
-    assert_int_equal(p->n_rules, 6);
+    assert_int_equal(p->n_rules, 8);
     assert_string_equal(p->rules[1].name, "newsletter");
     assert_int_equal(p->rules[1].plan->share_percent, 80);
     assert_int_equal(p->rules[1].plan->from, FROM_REWRITE);
     assert_int_equal(p->rules[1].plan->n, 3);
-    assert_true(p->rules[5].null_sender_meant);
-    assert_false(p->rules[4].null_sender_meant);
+    assert_true(p->rules[5].shadow);
+    assert_true(p->rules[7].null_sender_meant);
+    assert_false(p->rules[6].null_sender_meant);
+    assert_int_equal(p->n_proofs, 2);
+    assert_true(proof_run(p, &d));
     policy_free(p);
 }
 
