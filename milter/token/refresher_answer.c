@@ -37,6 +37,18 @@ set_due(struct refresher *r, struct entry *e, uint64_t due_ms)
         (clock_wall_ms(r->o.clock) + (int64_t)(due_ms - now_ms)) / 1000;
 }
 
+/* What does not fit is cut: the log has all of it. */
+static void
+set_error(struct token_status *s, const char *why)
+{
+    size_t len = strlen(why);
+
+    if (len > sizeof s->error - 1)
+        len = sizeof s->error - 1;
+    memcpy(s->error, why, len);
+    s->error[len] = '\0';
+}
+
 static void
 published(const struct entry *e, enum state_result result)
 {
@@ -89,7 +101,7 @@ publish_failure(struct refresher *r, struct entry *e,
                 const struct oauth2_answer *a)
 {
     e->failures++;
-    snprintf(e->status.error, sizeof e->status.error, "%s", a->why);
+    set_error(&e->status, a->why);
     set_due(r, e, clock_boot_ms(r->o.clock) + pause_ms(e, a));
     published(e, token_book_set(r->o.book, &e->status));
 }
@@ -113,7 +125,7 @@ stop_account(struct refresher *r, struct entry *e,
              const struct oauth2_answer *a)
 {
     e->status.state = schedule_state(a->class);
-    snprintf(e->status.error, sizeof e->status.error, "%s", a->why);
+    set_error(&e->status, a->why);
     set_due(r, e, e->client->due_ms);
     published(e, token_book_set(r->o.book, &e->status));
 }

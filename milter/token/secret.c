@@ -56,7 +56,7 @@ rotated_path(const char *directory, uint64_t account, char ret[PATH_ROOM],
 uint64_t
 secret_rotated_stamp(const char *directory, uint64_t account)
 {
-    char path[PATH_ROOM], err[1];
+    char path[PATH_ROOM], err[PATH_ROOM];
 
     return rotated_path(directory, account, path, err, sizeof err)
                ? secret_stamp(path)
