@@ -12,38 +12,13 @@
 
 #include <stdlib.h>
 
-#include "policy/arena.h"
 #include "policy/mime_private.h"
 
 enum {
-    NAMES_MAX = 1000,
     HEADER_OCTETS_MAX = 64 * 1024, /* of one part */
-    DEPTH_MAX = 100,    /* multiparts and messages inside one another */
-    LAYERS_MAX = 4,     /* encoded messages inside one another, and the first */
-    BOUNDARY_MAX = 256, /* octets; RFC 2046 allows 70 */
-    LINE_KEPT = 2 + BOUNDARY_MAX + 2, /* "--boundary--" */
-};
-
-enum kind {
-    KIND_UNTOLD, /* no Content-Type yet */
-    KIND_LEAF,
-    KIND_MULTIPART,
-    KIND_MESSAGE,
-};
-
-/* What the header of the part under way has told. */
-struct part {
-    enum kind kind;
-    enum kind untold;   /* what it is without a Content-Type */
-    bool is_digest;     /* multipart/digest */
-    bool skips_blank;   /* its header has not begun */
-    bool has_encoding;  /* there was a Content-Transfer-Encoding */
-    bool two_encodings; /* there were two that differ */
-    enum mime_encoding encoding;
-    size_t boundary_len; /* octets of the boundary below */
-    size_t first_name;
-    size_t octets; /* of its header */
-    char boundary[BOUNDARY_MAX];
+    DEPTH_MAX = 100, /* multiparts and messages inside one another */
+    LAYERS_MAX = 4,  /* encoded messages inside one another, and the first */
+    LINE_KEPT = 2 + MIME_BOUNDARY_MAX + 2, /* "--boundary--" */
 };
 
 /* A multipart whose parts we are in. */
@@ -77,14 +52,11 @@ struct buffer {
 };
 
 struct mime {
-    bool cut;
+    struct mime_found found;
     bool started, finished; /* the body */
-    struct arena *arena;    /* the names */
-    struct slice *name;
-    size_t n_names, names_size;
 
-    struct part part;
-    struct buffer field; /* of the header under way, the last one */
+    struct mime_part part; /* whose header is, or was last, under way */
+    struct buffer field;   /* of the header under way, the last one */
     size_t depth;
     struct level level[DEPTH_MAX];
     size_t n_levels;
@@ -129,138 +101,14 @@ buffer_free(struct buffer *b)
     *b = (struct buffer){0};
 }
 
-/* ---- names ---- */
-
-static bool
-names_grow(struct mime *m)
-{
-    size_t size = m->names_size > 0 ? 2 * m->names_size : 8;
-    struct slice *grown = realloc(m->name, size * sizeof *grown);
-
-    if (grown == NULL)
-        return false;
-    m->name = grown;
-    m->names_size = size;
-    return true;
-}
+/* ---- the fields of a header ---- */
 
 static void
-name_add(void *cookie, struct slice name)
+part_begin(struct mime *m, enum mime_kind untold)
 {
-    struct mime *m = cookie;
-    char *copy;
-
-    for (size_t i = m->part.first_name; i < m->n_names; i++)
-        if (slice_eq(m->name[i], name))
-            return;
-    if (m->arena == NULL)
-        m->arena = arena_new();
-    if (m->n_names == NAMES_MAX || m->arena == NULL ||
-        (m->n_names == m->names_size && !names_grow(m)) ||
-        (copy = arena_copy(m->arena, name)) == NULL) {
-        m->cut = true;
-        return;
-    }
-    m->name[m->n_names++] = (struct slice){copy, name.len};
-}
-
-/* ---- the fields of a part's header ---- */
-
-static void
-part_begin(struct mime *m, enum kind untold)
-{
-    m->part = (struct part){.untold = untold, .first_name = m->n_names};
+    m->part = (struct mime_part){.untold = untold};
+    m->found.first = m->found.n;
     m->field.len = 0;
-}
-
-static bool
-starts(const char *type, const char *prefix)
-{
-    return slice_starts(slice_of(type), prefix);
-}
-
-static enum kind
-kind_of(const char *type)
-{
-    static const char *const messages[] = {
-        "message/rfc822",  "message/global",        "message/news",
-        "message/partial", "message/external-body",
-    };
-    size_t n = strspn(type, "abcdefghijklmnopqrstuvwxyz0123456789/.+-_");
-    struct slice s = {type, n};
-
-    if (n == 0)
-        return KIND_UNTOLD;
-    if (slice_starts(s, "multipart/") || slice_eq(s, SLICE_LIT("multipart")))
-        return KIND_MULTIPART;
-    for (size_t i = 0; i < sizeof messages / sizeof *messages; i++)
-        if (slice_eq(s, slice_of(messages[i])))
-            return KIND_MESSAGE;
-    return KIND_LEAF;
-}
-
-/* Of several types the one with a structure counts, and the first of those:
- * but who sends several means to be read in several ways. */
-static void
-take_type(struct mime *m, const struct mime_field *f)
-{
-    struct part *p = &m->part;
-    enum kind kind = kind_of(f->type);
-    char boundary[BOUNDARY_MAX];
-    size_t len = 0;
-    bool sure = true;
-
-    if (kind == KIND_UNTOLD)
-        return;
-    if (kind == KIND_MULTIPART) {
-        len = mime_field_boundary(f, boundary, sizeof boundary, &sure);
-        m->cut |= !sure || len == 0;
-    }
-    /* What a fragment goes on with came in another message. */
-    m->cut |= starts(f->type, "message/partial");
-    if (p->kind == KIND_UNTOLD || p->kind == KIND_LEAF) {
-        m->cut |= p->kind == KIND_LEAF && kind != KIND_LEAF;
-        p->kind = kind;
-        p->is_digest = starts(f->type, "multipart/digest");
-        p->boundary_len = len;
-        memcpy(p->boundary, boundary, len);
-    } else {
-        m->cut |= kind != p->kind || len != p->boundary_len ||
-                  memcmp(p->boundary, boundary, len) != 0;
-    }
-}
-
-static void
-take_encoding(struct part *p, const struct mime_field *f)
-{
-    enum mime_encoding encoding = mime_encoding_of(slice_of(f->type));
-
-    if (!p->has_encoding)
-        p->encoding = encoding;
-    p->two_encodings |= encoding != p->encoding;
-    p->has_encoding = true;
-}
-
-static void
-field_read(struct mime *m, struct slice name, struct slice value)
-{
-    bool is_type = slice_eq_nocase(name, SLICE_LIT("Content-Type"));
-    bool is_encoding =
-        slice_eq_nocase(name, SLICE_LIT("Content-Transfer-Encoding"));
-    struct mime_field f;
-
-    if (!is_type && !is_encoding &&
-        !slice_eq_nocase(name, SLICE_LIT("Content-Disposition")))
-        return;
-    mime_field_read(value, &f);
-    if (is_encoding) {
-        take_encoding(&m->part, &f);
-        return;
-    }
-    if (is_type)
-        take_type(m, &f);
-    if (!mime_field_names(&f, name_add, m))
-        m->cut = true;
 }
 
 /* Octets of the name that the field begins with; 0 = it has none. */
@@ -292,14 +140,14 @@ field_end(struct mime *m)
     if (n > 0) {
         const char *colon = memchr(s.at, ':', s.len);
 
-        field_read(m, (struct slice){s.at, n},
-                   slice_from(s, (size_t)(colon + 1 - s.at)));
+        mime_part_field(&m->part, &m->found, (struct slice){s.at, n},
+                        slice_from(s, (size_t)(colon + 1 - s.at)));
         return;
     }
     /* No field: the header ends here to some readers, to others it does not,
      * and to some it is the rest of the field before. */
-    m->cut = true;
-    field_read(m, SLICE_LIT("Content-Disposition"), s);
+    m->found.cut = true;
+    mime_part_field(&m->part, &m->found, SLICE_LIT("Content-Disposition"), s);
 }
 
 /* ---- the structure ---- */
@@ -323,27 +171,27 @@ message_open(struct mime *m, struct layer *l)
 
     l->state = STATE_HEADER;
     if (encoding == MIME_ENCODING_OTHER)
-        m->cut = true;
+        m->found.cut = true;
     else if (encoding != MIME_IDENTITY && !layer_open(m, l)) {
-        m->cut = true;
+        m->found.cut = true;
         l->state = STATE_BODY;
         return;
     }
     m->depth++;
-    part_begin(m, KIND_LEAF);
+    part_begin(m, MIME_KIND_LEAF);
     m->part.skips_blank = true;
 }
 
 static void
 multipart_open(struct mime *m)
 {
-    const struct part *p = &m->part;
+    const struct mime_part *p = &m->part;
 
     /* RFC 2045 6.4 forbids it, and nobody knows who decodes it. */
-    m->cut |= p->encoding != MIME_IDENTITY;
+    m->found.cut |= p->encoding != MIME_IDENTITY;
     if (p->boundary_len == 0 ||
         !buffer_add(&m->boundary, p->boundary, p->boundary_len)) {
-        m->cut = true;
+        m->found.cut = true;
         return;
     }
     m->depth++;
@@ -359,17 +207,17 @@ multipart_open(struct mime *m)
 static void
 header_end(struct mime *m, struct layer *l, bool is_whole)
 {
-    const struct part *p = &m->part;
-    enum kind kind = p->kind == KIND_UNTOLD ? p->untold : p->kind;
+    const struct mime_part *p = &m->part;
+    enum mime_kind kind = p->kind == MIME_KIND_UNTOLD ? p->untold : p->kind;
 
     l->state = STATE_BODY;
-    m->cut |= !is_whole;
-    if (kind != KIND_MULTIPART && kind != KIND_MESSAGE)
+    m->found.cut |= !is_whole;
+    if (kind != MIME_KIND_MULTIPART && kind != MIME_KIND_MESSAGE)
         return;
-    m->cut |= p->two_encodings;
+    m->found.cut |= p->two_encodings;
     if (m->depth == DEPTH_MAX)
-        m->cut = true;
-    else if (kind == KIND_MULTIPART)
+        m->found.cut = true;
+    else if (kind == MIME_KIND_MULTIPART)
         multipart_open(m);
     else if (is_whole)
         message_open(m, l);
@@ -426,13 +274,13 @@ delimiter_line(struct mime *m, size_t k, struct delimiter d)
 {
     size_t n_levels = (size_t)(d.level - m->level) + 1;
 
-    m->cut |= !d.is_exact;
+    m->found.cut |= !d.is_exact;
     m->layer[k].state = d.is_close ? STATE_BODY : STATE_HEADER;
     m->n_layers = k + 1;
     m->n_levels = n_levels;
     m->boundary.len = d.level->at + d.level->len;
     m->depth = d.level->depth;
-    part_begin(m, d.level->is_digest ? KIND_MESSAGE : KIND_LEAF);
+    part_begin(m, d.level->is_digest ? MIME_KIND_MESSAGE : MIME_KIND_LEAF);
 }
 
 /* ---- lines ---- */
@@ -451,7 +299,7 @@ pass_on(struct mime *m, size_t k, struct slice s)
 
         s = slice_from(s, part.len);
         part.len = mime_transfer_decode(t, part, decoded);
-        m->cut |= t->odd;
+        m->found.cut |= t->odd;
         feed(m, k + 1, (struct slice){decoded, part.len});
     }
 }
@@ -479,7 +327,7 @@ header_add(struct mime *m, size_t k, struct slice s)
         field_end(m);
     m->part.octets += n;
     if (!buffer_add(&m->field, s.at, n))
-        m->cut = true;
+        m->found.cut = true;
     if (n == s.len)
         return;
     field_end(m);
@@ -596,18 +444,14 @@ mime_new(void)
 void
 mime_reset(struct mime *m)
 {
-    arena_free(m->arena);
-    free(m->name);
+    mime_found_free(&m->found);
     buffer_free(&m->field);
     buffer_free(&m->boundary);
-    m->arena = NULL;
-    m->name = NULL;
-    m->n_names = m->names_size = 0;
-    m->cut = m->started = m->finished = false;
+    m->started = m->finished = false;
     m->depth = m->n_levels = 0;
     m->layer[0] = (struct layer){.state = STATE_HEADER};
     m->n_layers = 1;
-    part_begin(m, KIND_LEAF);
+    part_begin(m, MIME_KIND_LEAF);
 }
 
 void
@@ -626,9 +470,9 @@ mime_header(struct mime *m, struct slice name, struct slice value)
         return;
     if (value.len > HEADER_OCTETS_MAX) {
         value.len = HEADER_OCTETS_MAX;
-        m->cut = true;
+        m->found.cut = true;
     }
-    field_read(m, slice_trim(name), value);
+    mime_part_field(&m->part, &m->found, slice_trim(name), value);
 }
 
 static void
@@ -642,13 +486,13 @@ body_start(struct mime *m)
 bool
 mime_wants_body(const struct mime *m)
 {
-    const struct part *p = &m->part;
+    const struct mime_part *p = &m->part;
 
-    if (m->finished || (m->cut && m->n_names == NAMES_MAX))
+    if (m->finished || (m->found.cut && m->found.n == MIME_NAMES_MAX))
         return false;
     if (!m->started)
-        return p->kind == KIND_MESSAGE ||
-               (p->kind == KIND_MULTIPART && p->boundary_len > 0);
+        return p->kind == MIME_KIND_MESSAGE ||
+               (p->kind == MIME_KIND_MULTIPART && p->boundary_len > 0);
     return m->n_levels > 0 || m->layer[0].state != STATE_BODY;
 }
 
@@ -670,12 +514,12 @@ mime_names(struct mime *m, size_t *ret_n)
         layers_end(m, 0);
         m->finished = true;
     }
-    *ret_n = m->n_names;
-    return m->name;
+    *ret_n = m->found.n;
+    return m->found.name;
 }
 
 bool
 mime_cut(const struct mime *m)
 {
-    return m->cut;
+    return m->found.cut;
 }

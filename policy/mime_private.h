@@ -15,10 +15,12 @@
 #include "policy/slice.h"
 
 enum {
-    MIME_PIECES_MAX = 256, /* of parameters in one field; real ones: 10 */
-    MIME_PARTS_MAX = 9999, /* the number in filename*9999 */
-    MIME_TYPE_MAX = 64,    /* octets; what we look for is shorter */
-    MIME_NAME_MAX = 1024,  /* octets of a file name */
+    MIME_PIECES_MAX = 256,   /* of parameters in one field; real ones: 10 */
+    MIME_PARTS_MAX = 9999,   /* the number in filename*9999 */
+    MIME_TYPE_MAX = 64,      /* octets; what we look for is shorter */
+    MIME_NAME_MAX = 1024,    /* octets of a file name */
+    MIME_NAMES_MAX = 1000,   /* of a message */
+    MIME_BOUNDARY_MAX = 256, /* octets; RFC 2046 allows 70 */
 };
 
 /* ---- mime_field.c: a type and its parameters ---- */
@@ -87,5 +89,43 @@ enum mime_encoding mime_encoding_of(struct slice type);
 /* Room for in.len + sizeof t->held octets; returns how many there are. */
 size_t mime_transfer_decode(struct mime_transfer *t, struct slice in,
                             char *ret);
+
+/* ---- mime_part.c: what the header of a part tells ---- */
+
+struct arena;
+
+struct mime_found {
+    bool cut;            /* there may be others, see mime_cut() */
+    struct arena *arena; /* where the names lie */
+    struct slice *name;
+    size_t n, size;
+    size_t first; /* of the part under way: each of its names comes once */
+};
+
+void mime_found_free(struct mime_found *f); /* and it is as new */
+
+enum mime_kind {
+    MIME_KIND_UNTOLD, /* no Content-Type yet */
+    MIME_KIND_LEAF,
+    MIME_KIND_MULTIPART,
+    MIME_KIND_MESSAGE,
+};
+
+struct mime_part {
+    enum mime_kind kind;
+    enum mime_kind untold; /* what it is without a Content-Type */
+    bool is_digest;        /* multipart/digest */
+    bool skips_blank;      /* its header has not begun */
+    bool has_encoding;     /* there was a Content-Transfer-Encoding */
+    bool two_encodings;    /* there were two that differ */
+    enum mime_encoding encoding;
+    size_t boundary_len; /* octets of the boundary below */
+    size_t octets;       /* of its header */
+    char boundary[MIME_BOUNDARY_MAX];
+};
+
+/* Takes what one more field tells. */
+void mime_part_field(struct mime_part *p, struct mime_found *found,
+                     struct slice name, struct slice value);
 
 #endif

@@ -1,5 +1,5 @@
-/* tests/unit/policy/test_mime.c - mirrors policy/mime.c, mime_field.c,
- * mime_name.c and mime_transfer.c
+/* tests/unit/policy/test_mime.c - mirrors policy/mime.c, mime_part.c,
+ * mime_field.c, mime_name.c and mime_transfer.c
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <setjmp.h>
