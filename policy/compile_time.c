@@ -55,8 +55,10 @@ load_zone(struct compile *c, const char *path, struct named_zone *z)
     char err[100] = "";
     size_t len = 0;
 
-    if (c->files->read_file(c->files->cookie, path, &text, &len, err,
-                            sizeof err)) {
+    if (c->files == NULL || c->files->read_file == NULL) {
+        why = "files cannot be read here";
+    } else if (c->files->read_file(c->files->cookie, path, &text, &len, err,
+                                   sizeof err)) {
         z->zone = zone_read(c->arena, text, len, &why);
         if (z->zone != NULL)
             return true;

@@ -189,9 +189,12 @@ multipart_open(struct mime *m)
 
     /* RFC 2045 6.4 forbids it, and nobody knows who decodes it. */
     m->found.cut |= p->encoding != MIME_IDENTITY;
-    if (p->boundary_len == 0 ||
-        !buffer_add(&m->boundary, p->boundary, p->boundary_len)) {
+    if (p->boundary_len == 0) {
         m->found.cut = true;
+        return;
+    }
+    if (!buffer_add(&m->boundary, p->boundary, p->boundary_len)) {
+        m->found.nomem = true;
         return;
     }
     m->depth++;
@@ -327,7 +330,7 @@ header_add(struct mime *m, size_t k, struct slice s)
         field_end(m);
     m->part.octets += n;
     if (!buffer_add(&m->field, s.at, n))
-        m->found.cut = true;
+        m->found.nomem = true;
     if (n == s.len)
         return;
     field_end(m);
@@ -522,4 +525,10 @@ bool
 mime_cut(const struct mime *m)
 {
     return m->found.cut;
+}
+
+bool
+mime_failed(const struct mime *m)
+{
+    return m->found.nomem;
 }

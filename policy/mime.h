@@ -45,14 +45,18 @@ void mime_body(struct mime *m, const void *at, size_t len);
  * header, and after each piece of the body. */
 bool mime_wants_body(const struct mime *m);
 
-/* After the last piece, and before mime_cut().  The names, decoded to UTF-8,
+/* After the last piece, and before mime_cut() and mime_failed().  The names, decoded to UTF-8,
  * without the path of a "C:\dir\name", and without the dots and spaces at the
  * end that Windows drops; of a part with several, each once.  NULL when there
  * are none.  Lives until mime_reset(). */
 const struct slice *mime_names(struct mime *m, size_t *ret_n);
 
-/* There may be other names: a bound was reached, a name could not be decoded,
- * or memory ran out. */
+/* There may be other names: a bound was reached, or a name could not be
+ * decoded. */
 bool mime_cut(const struct mime *m);
+
+/* Memory ran out, which is our failure and not the message's: names may be
+ * missing.  Asked after mime_names(). */
+bool mime_failed(const struct mime *m);
 
 #endif

@@ -270,7 +270,7 @@ mime_field_read(struct slice value, struct mime_field *ret)
     bool odd = false;
 
     ret->n = 0;
-    ret->cut = false;
+    ret->cut = ret->nomem = false;
     read_type(&s, ret, &odd);
     while (s.len > 0)
         read_parameter(&s, ret, &odd);

@@ -333,7 +333,7 @@ read_all_ways(struct names *w, const struct mime_field *f,
 }
 
 bool
-mime_field_names(const struct mime_field *f, mime_name_fn *fn, void *cookie)
+mime_field_names(struct mime_field *f, mime_name_fn *fn, void *cookie)
 {
     struct names w = {.fn = fn, .cookie = cookie, .exact = !f->cut};
     uint16_t order[MIME_PIECES_MAX];
@@ -345,8 +345,10 @@ mime_field_names(const struct mime_field *f, mime_name_fn *fn, void *cookie)
     if (octets == 0)
         return w.exact;
     w.raw = malloc(octets + HEADER_DECODED_MAX(octets));
-    if (w.raw == NULL)
+    if (w.raw == NULL) {
+        f->nomem = true;
         return false;
+    }
     w.text = w.raw + octets;
 
     for (size_t i = 0; i < f->n; i++) {
@@ -399,7 +401,7 @@ boundary_take(struct boundary *b, const struct mime_field *f,
 }
 
 size_t
-mime_field_boundary(const struct mime_field *f, char *ret, size_t ret_size,
+mime_field_boundary(struct mime_field *f, char *ret, size_t ret_size,
                     bool *ret_sure)
 {
     struct boundary b = {.to = ret, .size = ret_size, .sure = !f->cut};
@@ -411,8 +413,10 @@ mime_field_boundary(const struct mime_field *f, char *ret, size_t ret_size,
     for (size_t i = 0; i < f->n; i++)
         octets += f->piece[i].text.len;
     raw = malloc(octets + 1);
-    if (raw == NULL)
+    if (raw == NULL) {
+        f->nomem = true;
         return 0;
+    }
     for (size_t i = 0; i < f->n; i++) {
         order[0] = (uint16_t)i;
         if (f->piece[i].attribute == MIME_BOUNDARY && f->piece[i].part < 0)

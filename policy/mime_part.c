@@ -32,10 +32,13 @@ name_add(void *cookie, struct slice name)
             return;
     if (f->arena == NULL)
         f->arena = arena_new();
-    if (f->n == MIME_NAMES_MAX || f->arena == NULL ||
-        (f->n == f->size && !names_grow(f)) ||
-        (copy = arena_copy(f->arena, name)) == NULL) {
+    if (f->n == MIME_NAMES_MAX) {
         f->cut = true;
+        return;
+    }
+    if (f->arena == NULL || (f->n == f->size && !names_grow(f)) ||
+        (copy = arena_copy(f->arena, name)) == NULL) {
+        f->nomem = true;
         return;
     }
     f->name[f->n++] = (struct slice){copy, name.len};
@@ -80,7 +83,7 @@ kind_of(const char *type)
 /* Of several types the one with a structure counts, and the first of those:
  * but who sends several means to be read in several ways. */
 static void
-take_type(struct mime_part *p, const struct mime_field *f, bool *cut)
+take_type(struct mime_part *p, struct mime_field *f, bool *cut)
 {
     enum mime_kind kind = kind_of(f->type);
     char boundary[MIME_BOUNDARY_MAX];
@@ -139,4 +142,5 @@ mime_part_field(struct mime_part *p, struct mime_found *found,
         take_type(p, &f, &found->cut);
     if (!mime_field_names(&f, name_add, found))
         found->cut = true;
+    found->nomem |= f.nomem;
 }

@@ -44,6 +44,7 @@ struct mime_piece {
 struct mime_field {
     char type[MIME_TYPE_MAX + 1]; /* lower case, "" = none; cut to fit */
     bool cut;                     /* there were more pieces */
+    bool nomem; /* mime_name.c: memory ran out, the answer means nothing */
     size_t n;
     struct mime_piece piece[MIME_PIECES_MAX];
 };
@@ -56,15 +57,14 @@ void mime_field_read(struct slice value, struct mime_field *ret);
 /* ---- mime_name.c: what the pieces say ---- */
 
 /* Calls fn with each name, maybe several times with the same one.  False: not
- * every name could be decoded, or memory ran out. */
+ * every name could be decoded, or f->nomem. */
 typedef void mime_name_fn(void *cookie, struct slice name);
-bool mime_field_names(const struct mime_field *f, mime_name_fn *fn,
-                      void *cookie);
+bool mime_field_names(struct mime_field *f, mime_name_fn *fn, void *cookie);
 
 /* Writes the boundary; returns its octets, 0 = there is none, or it does not
- * fit.  *ret_sure: there is no other reading. */
-size_t mime_field_boundary(const struct mime_field *f, char *ret,
-                           size_t ret_size, bool *ret_sure);
+ * fit, or f->nomem.  *ret_sure: there is no other reading. */
+size_t mime_field_boundary(struct mime_field *f, char *ret, size_t ret_size,
+                           bool *ret_sure);
 
 /* ---- mime_transfer.c: base64 and quoted-printable, RFC 2045 6 ---- */
 
@@ -96,6 +96,7 @@ struct arena;
 
 struct mime_found {
     bool cut;            /* there may be others, see mime_cut() */
+    bool nomem;          /* see mime_failed() */
     struct arena *arena; /* where the names lie */
     struct slice *name;
     size_t n, size;

@@ -197,7 +197,8 @@ message_finish(struct session *s, const struct mta_ops *ops, void *mta)
     x.ticket.number = atomic_fetch_add(&s->env->next_number, 1);
     x.ticket.minute = (uint32_t)(s->now_ms / 60000);
     session_facts(s, FACTS_EOM, &x.facts);
-    if (!list_recipients(&x) || !decide_each(&x))
+    if ((s->mime != NULL && mime_failed(s->mime)) || !list_recipients(&x) ||
+        !decide_each(&x))
         return session_fail(s, "out of memory");
     hints_count(hints, HINTS_MESSAGES, 1);
     message_log_unread(&x);
