@@ -1,59 +1,121 @@
-/* milter/ctl/check.c - gmroutectl check.
+/* milter/ctl/check.c - gmroutectl check: the configuration as the daemons
+ * would load it, and the policy's own tests.
  * SPDX-License-Identifier: Apache-2.0
+ *
+ * Secrets are not read, so anybody who may read the configuration can check
+ * it; nor is a daemon asked.
  */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "milter/base/conf.h"
 #include "milter/ctl/ctl.h"
+#include "policy/proof.h"
+
+struct check {
+    struct diag load, tests;
+    struct policy *policy; /* NULL = it does not load */
+};
 
 static json_t *
-json_of(const struct diag *d)
+json_of(const struct check *k, enum diag_level level)
 {
+    const struct diag *const from[] = {&k->load, &k->tests};
     json_t *list = json_array();
 
-    for (unsigned i = 0; i < d->n; i++) {
-        const struct diag_item *x = &d->item[i];
+    for (unsigned j = 0; j < 2; j++)
+        for (unsigned i = 0; i < from[j]->n; i++) {
+            const struct diag_item *x = &from[j]->item[i];
 
-        json_array_append_new(
-            list, json_pack("{s:s, s:i, s:i, s:s, s:s}", "file",
-                            x->at.file != NULL ? x->at.file : "", "line",
-                            (int)x->at.line, "column", (int)x->at.col, "level",
-                            x->level == DIAG_ERROR ? "error" : "warning",
-                            "text", x->text));
-    }
+            if (x->level == level)
+                json_array_append_new(
+                    list, json_pack("{s:s, s:i, s:i, s:s}", "file",
+                                    x->at.file != NULL ? x->at.file : "",
+                                    "line", (int)x->at.line, "col",
+                                    (int)x->at.col, "text", x->text));
+        }
     return list;
 }
 
-static int
-check_json(const struct ctl *c)
+static void
+print_json(const struct check *k, size_t n_tests)
 {
-    struct diag *d = calloc(1, sizeof *d);
-    struct policy *p = d != NULL ? conf_load(c->file, d) : NULL;
+    ctl_print_json(json_pack(
+        "{s:o, s:o, s:i, s:{s:I, s:i}}", "errors", json_of(k, DIAG_ERROR),
+        "warnings", json_of(k, DIAG_WARNING), "dropped",
+        (int)(k->load.dropped + k->tests.dropped), "tests", "run",
+        (json_int_t)n_tests, "failed", (int)k->tests.n_errors));
+}
 
-    if (d != NULL)
-        ctl_print_json(
-            json_pack("{s:b, s:o}", "ok", p != NULL, "problems", json_of(d)));
-    free(d);
-    policy_free(p);
-    return p != NULL ? CTL_GOOD : CTL_NO;
+static unsigned
+count_warnings(const struct diag *d)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < d->n; i++)
+        n += d->item[i].level == DIAG_WARNING;
+    return n;
+}
+
+static const char *
+plural(size_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
+static void
+print_text(const struct ctl *c, const struct check *k, size_t n_tests)
+{
+    unsigned warnings = count_warnings(&k->load) + count_warnings(&k->tests);
+    unsigned failed = k->tests.n_errors;
+
+    ctl_print_diag(c, &k->load, true);
+    ctl_print_diag(c, &k->tests, true);
+    if (k->policy == NULL) {
+        printf("%s: broken: %u error%s", c->file, k->load.n_errors,
+               plural(k->load.n_errors));
+    } else {
+        printf("%s: %s: %zu rule%s, %zu account%s", c->file,
+               failed == 0 ? "good" : "broken", k->policy->n_rules,
+               plural(k->policy->n_rules), k->policy->n_accounts,
+               plural(k->policy->n_accounts));
+        if (failed > 0)
+            printf(", %u of %zu test%s failed", failed, n_tests,
+                   plural(n_tests));
+        else if (n_tests > 0)
+            printf(", %zu test%s passed", n_tests, plural(n_tests));
+    }
+    if (warnings > 0)
+        printf(", %u warning%s", warnings, plural(warnings));
+    putchar('\n');
 }
 
 int
 ctl_check(struct ctl *c, int argc, char **argv)
 {
-    struct policy *p;
+    struct check *k;
+    size_t n_tests = 0;
+    bool good;
 
     if (argc > 1)
         return ctl_usage("check", "[-c FILE] [--json]", "unknown word %s",
                          argv[1]);
+    k = calloc(1, sizeof *k);
+    if (k == NULL) {
+        fputs("gmroutectl: out of memory\n", stderr);
+        return CTL_USAGE;
+    }
+    k->policy = conf_load(c->file, &k->load);
+    good = k->policy != NULL;
+    if (good) {
+        n_tests = k->policy->n_proofs;
+        good = proof_run(k->policy, &k->tests);
+    }
     if (c->json)
-        return check_json(c);
-    p = ctl_load(c, true);
-    if (p == NULL)
-        return CTL_NO;
-    printf("%s: good: %zu rules, %zu accounts\n", c->file, p->n_rules,
-           p->n_accounts);
-    policy_free(p);
-    return CTL_GOOD;
+        print_json(k, n_tests);
+    else
+        print_text(c, k, n_tests);
+    policy_free(k->policy);
+    free(k);
+    return good ? CTL_GOOD : CTL_NO;
 }

@@ -11,22 +11,32 @@
 
 #include "milter/base/conf.h"
 
+void
+ctl_print_diag(const struct ctl *c, const struct diag *d, bool warnings)
+{
+    for (unsigned i = 0; i < d->n; i++) {
+        const struct diag_item *x = &d->item[i];
+
+        if (x->level == DIAG_WARNING && !warnings)
+            continue;
+        fputs(x->at.file != NULL ? x->at.file : c->file, stderr);
+        if (x->at.line > 0) /* else the file as a whole */
+            fprintf(stderr, ":%u:%u", x->at.line, x->at.col);
+        fprintf(stderr, ": %s: %s\n",
+                x->level == DIAG_ERROR ? "error" : "warning", x->text);
+    }
+    if (d->dropped > 0)
+        fprintf(stderr, "%s: %u more\n", c->file, d->dropped);
+}
+
 struct policy *
 ctl_load(const struct ctl *c, bool warnings)
 {
     struct diag *d = calloc(1, sizeof *d);
     struct policy *p = d != NULL ? conf_load(c->file, d) : NULL;
 
-    for (unsigned i = 0; d != NULL && i < d->n; i++) {
-        const struct diag_item *x = &d->item[i];
-
-        if (x->level == DIAG_WARNING && !warnings)
-            continue;
-        fprintf(stderr, "%s:%u:%u: %s: %s\n", x->at.file, x->at.line, x->at.col,
-                x->level == DIAG_ERROR ? "error" : "warning", x->text);
-    }
-    if (d != NULL && d->dropped > 0)
-        fprintf(stderr, "%s: %u more\n", c->file, d->dropped);
+    if (d != NULL)
+        ctl_print_diag(c, d, warnings);
     free(d);
     return p;
 }
@@ -63,6 +73,8 @@ ctl_duration(uint64_t ms, char *ret, size_t size)
         snprintf(ret, size, "%" PRIu64 " s", s);
     else if (s < 2 * 3600)
         snprintf(ret, size, "%" PRIu64 " min", (s + 59) / 60);
+    else if (s % 3600 < 60)
+        snprintf(ret, size, "%" PRIu64 " h", s / 3600);
     else
         snprintf(ret, size, "%" PRIu64 " h %" PRIu64 " min", s / 3600,
                  s % 3600 / 60);

@@ -34,6 +34,10 @@ int ctl_resume(struct ctl *c, int argc, char **argv);
 int ctl_log(struct ctl *c, int argc, char **argv);
 int ctl_mta_config(struct ctl *c, int argc, char **argv);
 
+/* Prints every error, and with `warnings` every warning, to standard error as
+ * file:line:col. */
+void ctl_print_diag(const struct ctl *c, const struct diag *d, bool warnings);
+
 /* Loads the configuration; prints every error and, when `warnings` is set,
  * every warning to standard error.  NULL on errors. */
 struct policy *ctl_load(const struct ctl *c, bool warnings);

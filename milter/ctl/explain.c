@@ -2,248 +2,182 @@
  * through policy, quota and token state, without changing anything.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include <arpa/inet.h>
-#include <getopt.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "milter/ctl/ctl.h"
-#include "milter/ctl/message_file.h"
-#include "milter/state/admit.h"
-#include "policy/decide.h"
-#include "policy/ticket.h"
+#include "milter/ctl/explain.h"
+#include "policy/address.h"
 #include "policy/window.h"
 
 static const char synopsis[] =
-    "[MESSAGE|-] --recipient B ... [--sender A] [--client ADDR]\n"
-    "           [--client-name HOST] [--helo HOST] [--auth LOGIN] [--local]\n"
-    "           [--macro k=v ...] [--now RFC3339] [--tls] [--size OCTETS]";
+    "[MESSAGE|-] --recipient B ... [--sender A] [--stage rcpt|message]\n"
+    "           [--client ADDR] [--client-name HOST] [--helo HOST]\n"
+    "           [--auth LOGIN] [--tls] [--local] [--macro k=v ...]\n"
+    "           [--size OCTETS] [--now RFC3339] [--all]";
 
-enum { WORDS_MAX = 1000 };
+/* ---- what the policy says ---- */
 
-struct explain {
-    const char *message;
-    size_t n_recipients, n_macros;
-    struct slice recipient[WORDS_MAX];
-    struct facts_pair macro[WORDS_MAX];
-    struct facts facts;
-    struct message_file file;
-    struct policy *policy;
-    struct scratch *scratch;
-    struct admit_env env;
-    bool has_size, failed;
-};
-
-/* What is told of one recipient. */
-struct told {
-    struct slice recipient;
-    struct decision decision;
-    struct admission admission;
-    struct trace trace;
-    enum action action; /* after admission */
-    const char *reply;
-    char account[MAILBOX_MAX + 1];
-};
-
-static struct slice
-unbracket(const char *text)
+static bool
+decide_at(struct explain *x, enum facts_stage stage, struct slice recipient,
+          struct decision *ret, struct trace *trace)
 {
-    struct slice s = slice_of(text);
+    struct facts f = x->facts;
 
-    if (s.len >= 2 && s.at[0] == '<' && s.at[s.len - 1] == '>')
-        return (struct slice){s.at + 1, s.len - 2};
-    return s;
+    f.stage = stage;
+    scratch_reset(x->scratch);
+    return decide(x->policy, &f, recipient, x->scratch, ret, trace) ==
+           DECIDE_OK;
 }
 
 static bool
-parse_client(const char *text, struct facts_client *ret)
+decide_one(struct explain *x, struct told *t)
 {
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    struct decision *d = &t->decision;
 
-    ret->known = true;
-    if (inet_pton(AF_INET, text, ret->address + 12) == 1) {
-        memcpy(ret->address, mapped, sizeof mapped);
-        return true;
+    if (!decide_at(x, FACTS_RCPT, t->recipient, d, NULL))
+        return false;
+    t->early = (struct early){d->action, d->rule, d->reply, d->at};
+    return x->at_rcpt || decide_at(x, FACTS_EOM, t->recipient, d, NULL);
+}
+
+bool
+explain_trace(struct explain *x, const struct told *t)
+{
+    struct decision *d;
+    bool ok;
+
+    if (x->trace.why == NULL) {
+        x->trace.max = x->policy->n_rules + 1;
+        x->trace.why = calloc(x->trace.max, sizeof *x->trace.why);
     }
-    return inet_pton(AF_INET6, text, ret->address) == 1;
+    d = malloc(sizeof *d);
+    ok = d != NULL && x->trace.why != NULL &&
+         decide_at(x, x->at_rcpt ? FACTS_RCPT : FACTS_EOM, t->recipient, d,
+                   &x->trace);
+    free(d);
+    return ok;
 }
 
-/* RFC 3339: "2026-03-01T10:00:00Z", "...+01:00". */
-static bool
-parse_now(const char *text, int64_t *ret)
+bool
+explain_is_shadow(const struct told *t, const struct why *w)
 {
-    struct tm tm = {0};
-    const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-    int hours, minutes;
-    char sign;
+    for (unsigned i = 0; i < t->decision.n_shadows; i++) {
+        const struct loc *at = &t->decision.shadow[i].at;
 
-    if (rest == NULL)
-        return false;
-    *ret = (int64_t)timegm(&tm);
-    if (strcmp(rest, "Z") == 0 || strcmp(rest, "z") == 0)
-        return true;
-    if (sscanf(rest, "%c%2d:%2d", &sign, &hours, &minutes) != 3 ||
-        (sign != '+' && sign != '-'))
-        return false;
-    *ret += (sign == '-' ? 1 : -1) * (hours * 3600 + minutes * 60);
-    return true;
+        if (at->line == w->at.line && at->col == w->at.col &&
+            strcmp(at->file, w->at.file) == 0)
+            return true;
+    }
+    return false;
 }
 
-static bool
-parse_macro(struct explain *x, char *text)
-{
-    char *value = strchr(text, '=');
-    struct slice name;
+/* ---- what admission makes of it ---- */
 
-    if (value == NULL || x->n_macros == WORDS_MAX)
-        return false;
-    name = (struct slice){text, (size_t)(value - text)};
-    if (name.len >= 2 && name.at[0] == '{' && name.at[name.len - 1] == '}')
-        name = (struct slice){name.at + 1, name.len - 2};
-    x->macro[x->n_macros++] = (struct facts_pair){name, slice_of(value + 1)};
-    return true;
+static struct told *
+group_of(struct explain *x, struct told *t)
+{
+    for (struct told *g = x->told; g < t; g++)
+        if (g->group == g && g->decision.plan == t->decision.plan)
+            return g;
+    return t;
 }
 
-static const char *
-take_option(struct explain *x, int option, char *value)
+/* As the milter has it: recipients of one plan are one transaction, and more
+ * than the account takes at once are several. */
+static void
+group_recipients(struct explain *x)
 {
-    char *end;
+    for (size_t i = 0; i < x->n_recipients; i++) {
+        struct told *t = &x->told[i];
+        struct address a;
 
-    switch (option) {
-    case 's':
-        x->facts.sender = unbracket(value);
-        return NULL;
-    case 'r':
-        if (x->n_recipients == WORDS_MAX)
-            return "too many recipients";
-        x->recipient[x->n_recipients++] = unbracket(value);
-        return NULL;
-    case 'a':
-        return parse_client(value, &x->facts.client)
-                   ? NULL
-                   : "--client: want an IPv4 or IPv6 address";
-    case 'n':
-        x->facts.client.name = slice_of(value);
-        return NULL;
-    case 'h':
-        x->facts.helo = slice_of(value);
-        return NULL;
-    case 'l':
-        x->facts.auth = slice_of(value);
-        return NULL;
-    case 'm':
-        return parse_macro(x, value) ? NULL : "--macro: want name=value";
-    case 't':
-        return parse_now(value, &x->facts.now_s)
-                   ? NULL
-                   : "--now: want a time such as 2026-03-01T10:00:00Z";
-    case 'T':
-        x->facts.tls = true;
-        return NULL;
-    case 'L':
-        x->facts.local = true;
-        return NULL;
-    case 'z':
-        x->facts.size_octets = strtoull(value, &end, 10);
-        x->has_size = true;
-        return *end == 0 ? NULL : "--size: want a number of octets";
-    default:
-        return "unknown option";
+        if (t->decision.action != ACTION_ACCOUNT)
+            continue;
+        t->group = group_of(x, t);
+        t->group->cost.recipients++;
+        t->group->cost.external_recipients +=
+            !address_parse(t->recipient, &a) ||
+            !policy_is_internal_domain(x->policy, a.domain);
     }
 }
-
-static const char *
-take_options(struct explain *x, int argc, char **argv)
-{
-    static const struct option options[] = {
-        {"sender", required_argument, NULL, 's'},
-        {"recipient", required_argument, NULL, 'r'},
-        {"client", required_argument, NULL, 'a'},
-        {"client-name", required_argument, NULL, 'n'},
-        {"helo", required_argument, NULL, 'h'},
-        {"auth", required_argument, NULL, 'l'},
-        {"macro", required_argument, NULL, 'm'},
-        {"now", required_argument, NULL, 't'},
-        {"size", required_argument, NULL, 'z'},
-        {"tls", no_argument, NULL, 'T'},
-        {"local", no_argument, NULL, 'L'},
-        {0},
-    };
-    int option;
-
-    opterr = 0;
-    optind = 0;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        const char *bad = take_option(x, option, optarg);
-
-        if (bad != NULL)
-            return bad;
-    }
-    if (optind < argc)
-        x->message = argv[optind++];
-    if (optind < argc)
-        return "more than one message";
-    return x->n_recipients > 0 ? NULL : "no --recipient";
-}
-
-/* ---- one recipient ---- */
 
 static void
-admit_one(struct explain *x, struct told *t)
+admit_group(struct explain *x, struct told *g)
 {
-    struct cost cost = {.messages = 1,
-                        .recipients = 1,
-                        .external_recipients = 1,
-                        .bytes = x->facts.size_octets};
+    const struct candidate *first = &g->decision.candidate[0];
+    uint32_t most = 100; /* Google: RCPT commands of one message */
 
-    t->action = t->decision.action;
-    t->reply = t->decision.reply;
-    if (t->action != ACTION_ACCOUNT)
-        return;
-    admit(&x->env, &t->decision, &cost, &t->admission);
-    t->action = t->admission.action;
-    t->reply = t->admission.reply;
-    if (t->action == ACTION_ACCOUNT)
-        strcpy(t->account, t->admission.mailbox.address);
+    if (g->decision.n_candidates > 0 && first->kind == STEP_ACCOUNT &&
+        first->mailbox.account->quota.recipients_per_message < most)
+        most = first->mailbox.account->quota.recipients_per_message;
+    if (most == 0)
+        most = 1;
+    g->cost.messages = (g->cost.recipients + most - 1) / most;
+    g->cost.bytes = x->facts.size_octets * g->cost.messages;
+    admit(&x->env, &g->decision, &g->cost, &g->admission);
 }
 
-static json_t *
-json_place(struct loc at)
+/* from: require looks at the message, so it refuses all of it. */
+static bool
+from_refused(struct explain *x, const struct told *g)
 {
-    char text[400];
+    struct facts f = x->facts;
 
-    if (at.line == 0)
-        return json_null();
-    snprintf(text, sizeof text, "%s:%u:%u", at.file, at.line, at.col);
-    return json_string(text);
+    if (g->decision.plan->from != FROM_REQUIRE ||
+        g->admission.action != ACTION_ACCOUNT)
+        return false;
+    f.stage = FACTS_EOM;
+    scratch_reset(x->scratch);
+    return !decide_from_allowed(&g->admission.mailbox, &f, x->scratch);
 }
 
-static json_t *
-json_or_null(const char *text)
+/* What cannot be put off, since the rest of the message goes on or sendmail(1)
+ * would try again for ever, waits in the MTA's queue. */
+static void
+queue_instead_of_defer(struct explain *x)
 {
-    return text != NULL && text[0] != 0 ? json_string(text) : json_null();
+    bool goes_on = x->facts.local;
+
+    for (size_t i = 0; i < x->n_recipients; i++)
+        goes_on = goes_on || (x->told[i].action != ACTION_REJECT &&
+                              x->told[i].action != ACTION_DEFER);
+    for (size_t i = 0; i < x->n_recipients && goes_on; i++) {
+        struct told *t = &x->told[i];
+
+        if (t->group == NULL || t->action != ACTION_DEFER ||
+            t->group->admission.mailbox.account == NULL)
+            continue;
+        t->action = ACTION_ACCOUNT;
+        t->reply = NULL;
+        t->group->admission.wait_ms = WINDOW_NEVER;
+    }
 }
 
-static json_t *
-json_room(const struct explain *x, const struct mailbox *m)
+static void
+admit_all(struct explain *x)
 {
-    struct quota_view v;
-    json_t *list;
+    group_recipients(x);
+    for (size_t i = 0; i < x->n_recipients; i++) {
+        struct told *t = &x->told[i];
 
-    if (quota_peek(x->env.quota, m->id, &v) != STATE_OK)
-        return json_null();
-    list = json_array();
-    for (unsigned i = 0; i < v.n; i++)
-        json_array_append_new(
-            list, json_pack("{s:s, s:I, s:I, s:I}", "dimension",
-                            dimension_name(v.window[i].dimension), "used",
-                            (json_int_t)v.window[i].used, "limit",
-                            (json_int_t)v.window[i].limit, "window_s",
-                            (json_int_t)(v.window[i].window_ms / 1000)));
-    return list;
+        t->action = t->decision.action;
+        t->reply = t->decision.reply;
+        if (t->decision.whole_message)
+            x->refusal = t->reply;
+        if (t->group == NULL)
+            continue;
+        if (t->group == t) {
+            admit_group(x, t);
+            if (from_refused(x, t))
+                x->refusal = "550 5.7.1 From header is not an address of the "
+                             "account that would send the message";
+        }
+        t->action = t->group->admission.action;
+        t->reply = t->group->admission.reply;
+    }
+    queue_instead_of_defer(x);
 }
 
 static const char *
@@ -259,144 +193,64 @@ token_text(const struct explain *x, const struct mailbox *m)
     return token_state_name(s.state);
 }
 
-static json_t *
-json_told(const struct explain *x, const struct told *t)
-{
-    json_t *why = json_array(), *j;
-
-    for (size_t i = 0; i < t->trace.n; i++)
-        if (t->trace.why[i].failed[0] != 0)
-            json_array_append_new(
-                why, json_pack("{s:s, s:o, s:s}", "rule", t->trace.why[i].rule,
-                               "at", json_place(t->trace.why[i].at), "failed",
-                               t->trace.why[i].failed));
-    j = json_pack(
-        "{s:s%, s:s, s:o, s:o, s:o, s:o}", "recipient", t->recipient.at,
-        t->recipient.len, "action", action_name(t->action), "rule",
-        json_or_null(t->decision.rule), "at", json_place(t->decision.at),
-        "account", json_or_null(t->account), "why", why);
-    if (t->reply != NULL)
-        json_object_set_new(j, "reply", json_string(t->reply));
-    if (t->action == ACTION_ACCOUNT) {
-        const struct mailbox *m = &t->admission.mailbox;
-
-        json_object_set_new(
-            j, "wait_s",
-            t->admission.wait_ms == WINDOW_NEVER
-                ? json_null()
-                : json_integer((json_int_t)(t->admission.wait_ms / 1000)));
-        json_object_set_new(j, "room", json_room(x, m));
-        json_object_set_new(j, "token", json_string(token_text(x, m)));
-        json_object_set_new(j, "passed_by", json_or_null(t->admission.why));
-    }
-    return j;
-}
-
-/* What the milter would change, without the ticket that only it can sign. */
-static json_t *
-json_edit(const struct told *t)
-{
-    char label[LABEL_MAX + 1], queue[8];
-    const struct mailbox *m = &t->admission.mailbox;
-
-    if (t->action != ACTION_ACCOUNT ||
-        ticket_account_label(m, label) != TICKET_OK)
-        return NULL;
-    snprintf(queue, sizeof queue, "q%02u", ticket_queue(m->id));
-    return json_pack("{s:s, s:s%, s:s, s:s}", "edit", "tag", "recipient",
-                     t->recipient.at, t->recipient.len, "account_label", label,
-                     "queue", queue);
-}
-
+/* Asks admission about this account alone, and again with leave to wait. */
 static void
-print_room(const struct explain *x, const struct mailbox *m)
+try_alone(struct explain *x, const struct told *t, unsigned i, char *why,
+          size_t size)
 {
-    struct quota_view v;
-
-    if (quota_peek(x->env.quota, m->id, &v) != STATE_OK) {
-        puts("  room      unknown: no quota memory of this account");
-        return;
-    }
-    printf("  room      %s", account_state_name(v.state));
-    for (unsigned i = 0; i < v.n; i++)
-        printf("%s %s %" PRIu64 " of %" PRIu64, i == 0 ? ":" : ",",
-               dimension_name(v.window[i].dimension), v.window[i].used,
-               v.window[i].limit);
-    putchar('\n');
-}
-
-static void
-print_told(const struct explain *x, const struct told *t)
-{
+    struct decision *alone = malloc(sizeof *alone);
+    const char *colon, *reason;
+    struct admission a;
     char wait[40];
 
-    printf("%.*s\n", SLICE_FMT(t->recipient));
-    if (t->decision.rule != NULL)
-        printf("  rule      \"%s\" at %s:%u:%u\n", t->decision.rule,
-               t->decision.at.file, t->decision.at.line, t->decision.at.col);
-    else
-        puts("  rule      none matches: the default");
-    printf("  action    %s", action_name(t->action));
-    if (t->action == ACTION_ACCOUNT)
-        printf(" %s", t->account);
-    else if (t->reply != NULL)
-        printf(": %s", t->reply);
-    putchar('\n');
-    if (t->action == ACTION_ACCOUNT) {
-        const struct mailbox *m = &t->admission.mailbox;
-
-        if (t->admission.wait_ms == WINDOW_NEVER) {
-            puts("  wait      until somebody acts: see below");
-        } else if (t->admission.wait_ms > 0) {
-            ctl_duration(t->admission.wait_ms, wait, sizeof wait);
-            printf("  wait      %s in the MTA's queue\n", wait);
-        }
-        print_room(x, m);
-        printf("  token     %s\n", token_text(x, m));
-    }
-    if (t->admission.why[0] != 0)
-        printf("  passed by %s\n", t->admission.why);
-    for (size_t i = 0; i < t->trace.n; i++)
-        if (t->trace.why[i].failed[0] != 0)
-            printf("  not       \"%s\" (%s:%u): %s\n", t->trace.why[i].rule,
-                   t->trace.why[i].at.file, t->trace.why[i].at.line,
-                   t->trace.why[i].failed);
-}
-
-static bool
-explain_one(struct explain *x, struct slice recipient, json_t *list,
-            json_t *edits)
-{
-    struct told *t = calloc(1, sizeof *t);
-    json_t *edit;
-    bool ok = false;
-
-    if (t == NULL)
-        return false;
-    t->recipient = recipient;
-    t->trace.max = x->policy->n_rules + 1;
-    t->trace.why = calloc(t->trace.max, sizeof *t->trace.why);
-    if (t->trace.why == NULL ||
-        decide(x->policy, &x->facts, recipient, x->scratch, &t->decision,
-               &t->trace) != DECIDE_OK)
-        goto done;
-    admit_one(x, t);
-    if (t->action == ACTION_REJECT || t->action == ACTION_DEFER)
-        x->failed = true;
-    if (list != NULL) {
-        json_array_append_new(list, json_told(x, t));
-        edit = json_edit(t);
-        if (edit != NULL)
-            json_array_append_new(edits, edit);
+    if (alone == NULL)
+        return;
+    *alone = t->group->decision;
+    alone->candidate[0] = t->group->decision.candidate[i];
+    alone->candidate[1] = (struct candidate){.kind = STEP_WAIT};
+    alone->n_candidates = 2;
+    admit(&x->env, alone, &t->group->cost, &a);
+    free(alone);
+    colon = strstr(a.why, ": "); /* behind the account's address */
+    reason = colon != NULL ? colon + 2 : a.why;
+    if (a.action == ACTION_ACCOUNT && a.wait_ms == 0)
+        snprintf(why, size, "has room now");
+    else if (a.action == ACTION_ACCOUNT && a.wait_ms == WINDOW_NEVER)
+        snprintf(why, size, "%s; nobody knows until when", reason);
+    else if (a.action == ACTION_ACCOUNT) {
+        ctl_duration(a.wait_ms, wait, sizeof wait);
+        snprintf(why, size, "%s; room in %s", reason, wait);
     } else {
-        print_told(x, t);
+        snprintf(why, size, "%s; %s", reason,
+                 a.action == ACTION_REJECT
+                     ? "the message is larger than the whole limit"
+                     : "no room within its max_wait");
     }
-    ok = true;
-done:
-    free(t->trace.why);
-    free(t);
-    return ok;
 }
+
+void
+explain_candidate(struct explain *x, const struct told *t, unsigned i,
+                  struct tried *ret)
+{
+    const struct candidate *c = &t->group->decision.candidate[i];
+    const struct admission *a = &t->group->admission;
+    enum state_result known;
+
+    memset(ret, 0, sizeof *ret);
+    if (c->kind != STEP_ACCOUNT)
+        return;
+    ret->taken = t->action == ACTION_ACCOUNT && a->mailbox.id == c->mailbox.id;
+    try_alone(x, t, i, ret->why, sizeof ret->why);
+    known = quota_peek(x->env.quota, c->mailbox.id, &ret->quota);
+    ret->has_quota = known == STATE_OK;
+    /* Of an account that the agent has not met its limits are known. */
+    if (known != STATE_OK && known != STATE_EEMPTY)
+        snprintf(ret->why, sizeof ret->why,
+                 "taken for free: its room is not known");
+    ret->token = token_text(x, &c->mailbox);
+}
+
+/* ---- the command ---- */
 
 static bool
 open_state(struct explain *x)
@@ -404,6 +258,7 @@ open_state(struct explain *x)
     const char *runtime = x->policy->state.runtime;
     char err[200];
 
+    x->now_ms = (uint64_t)clock_wall_ms(&clock_real);
     x->env.clock = &clock_real;
     x->env.quota = quota_reader_new(runtime, &clock_real);
     x->env.status = status_reader_new(runtime, false);
@@ -412,32 +267,57 @@ open_state(struct explain *x)
     return x->env.quota != NULL && x->env.status != NULL;
 }
 
+static bool
+explain_all(struct explain *x)
+{
+    x->told = calloc(x->n_recipients, sizeof *x->told);
+    if (x->told == NULL)
+        return false;
+    for (size_t i = 0; i < x->n_recipients; i++) {
+        x->told[i].recipient = x->recipient[i];
+        if (!decide_one(x, &x->told[i]))
+            return false;
+    }
+    admit_all(x);
+    return true;
+}
+
+static int
+tell(struct explain *x, bool as_json)
+{
+    bool no, ok = false;
+
+    if (explain_all(x)) {
+        json_t *j = as_json ? explain_json(x) : NULL;
+
+        ok = as_json ? j != NULL : explain_text(x);
+        if (j != NULL)
+            ctl_print_json(j);
+    }
+    if (!ok) {
+        fputs("gmroutectl: out of memory\n", stderr);
+        return CTL_USAGE;
+    }
+    no = x->refusal != NULL;
+    for (size_t i = 0; i < x->n_recipients; i++)
+        no = no || x->told[i].action == ACTION_REJECT ||
+             x->told[i].action == ACTION_DEFER;
+    return no ? CTL_NO : CTL_GOOD;
+}
+
 static void
-close_state(struct explain *x)
+explain_free(struct explain *x)
 {
     quota_reader_free(x->env.quota);
     status_reader_free(x->env.status);
     hints_free(x->env.hints);
-}
-
-static int
-explain_all(struct explain *x, bool json)
-{
-    json_t *list = json ? json_array() : NULL;
-    json_t *edits = json ? json_array() : NULL;
-
-    x->facts.n_recipients = x->n_recipients;
-    for (size_t i = 0; i < x->n_recipients; i++)
-        if (!explain_one(x, x->recipient[i], list, edits)) {
-            fputs("gmroutectl: out of memory\n", stderr);
-            json_decref(list);
-            json_decref(edits);
-            return CTL_USAGE;
-        }
-    if (json)
-        ctl_print_json(
-            json_pack("{s:o, s:o}", "recipients", list, "edits", edits));
-    return x->failed ? CTL_NO : CTL_GOOD;
+    scratch_free(x->scratch);
+    policy_free(x->policy);
+    mime_free(x->mime);
+    message_file_free(&x->file);
+    free(x->trace.why);
+    free(x->told);
+    free(x);
 }
 
 int
@@ -445,38 +325,23 @@ ctl_explain(struct ctl *c, int argc, char **argv)
 {
     struct explain *x = calloc(1, sizeof *x);
     const char *bad;
-    char err[300];
+    char err[400];
     int status = CTL_USAGE;
 
     if (x == NULL)
         return CTL_USAGE;
-    x->facts.stage = FACTS_EOM;
     x->facts.now_s = (int64_t)time(NULL);
-    bad = take_options(x, argc, argv);
+    bad = explain_options(x, argc, argv);
     if (bad != NULL) {
         status = ctl_usage("explain", synopsis, "%s", bad);
-        goto done;
-    }
-    if (x->message != NULL &&
-        !message_file_read(x->message, &x->file, err, sizeof err)) {
+    } else if (!explain_facts(x, err, sizeof err)) {
         fprintf(stderr, "gmroutectl: %s\n", err);
-        goto done;
+    } else {
+        x->policy = ctl_load(c, false);
+        x->scratch = scratch_new();
+        if (x->policy != NULL && x->scratch != NULL && open_state(x))
+            status = tell(x, c->json);
     }
-    x->facts.n_headers = x->file.n_headers;
-    x->facts.header = x->file.header;
-    x->facts.n_macros = x->n_macros;
-    x->facts.macro = x->macro;
-    if (!x->has_size)
-        x->facts.size_octets = x->file.size_octets;
-    x->policy = ctl_load(c, false);
-    x->scratch = scratch_new();
-    if (x->policy != NULL && x->scratch != NULL && open_state(x))
-        status = explain_all(x, c->json);
-done:
-    close_state(x);
-    scratch_free(x->scratch);
-    policy_free(x->policy);
-    message_file_free(&x->file);
-    free(x);
+    explain_free(x);
     return status;
 }

@@ -11,7 +11,7 @@ static const struct command {
     int (*run)(struct ctl *c, int argc, char **argv);
     const char *help;
 } commands[] = {
-    {"check", ctl_check, "load the configuration, print errors and warnings"},
+    {"check", ctl_check, "load the configuration, run the policy's tests"},
     {"explain", ctl_explain, "why a message would go where it goes"},
     {"status", ctl_status, "what runs, and how each account is"},
     {"quota", ctl_quota, "what is used, what is left, when room returns"},

@@ -61,6 +61,7 @@ parse(struct message_file *m)
     struct slice rest = {m->text, m->len};
     size_t next;
 
+    m->body_at = m->len;
     if (slice_starts(rest, "From ")) {
         line_at(rest, &next);
         rest = slice_from(rest, next);
@@ -68,9 +69,11 @@ parse(struct message_file *m)
     while (rest.len > 0) {
         struct slice line = line_at(rest, &next), folded = line;
 
-        if (line.len == 0)
-            return true; /* the body begins */
         rest = slice_from(rest, next);
+        if (line.len == 0) { /* the body begins */
+            m->body_at = m->len - rest.len;
+            return true;
+        }
         while (rest.len > 0 && (rest.at[0] == ' ' || rest.at[0] == '\t')) {
             struct slice more = line_at(rest, &next);
 

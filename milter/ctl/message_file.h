@@ -13,6 +13,7 @@ struct message_file {
     size_t len;
     size_t n_headers;
     struct facts_pair *header; /* borrows from text */
+    size_t body_at;            /* where in text; len when there is none */
     uint64_t size_octets;      /* a line end counts two */
 };
 
@@ -23,5 +24,11 @@ enum { MESSAGE_FILE_MAX = 64 << 20 };
 bool message_file_read(const char *path, struct message_file *ret, char *err,
                        size_t err_size);
 void message_file_free(struct message_file *m);
+
+static inline struct slice
+message_file_body(const struct message_file *m)
+{
+    return slice_from((struct slice){m->text, m->len}, m->body_at);
+}
 
 #endif
