@@ -26,6 +26,7 @@ struct ctl {
 /* Each command reads its own options from argv (argv[0] is its name). */
 int ctl_check(struct ctl *c, int argc, char **argv);
 int ctl_explain(struct ctl *c, int argc, char **argv);
+int ctl_replay(struct ctl *c, int argc, char **argv);
 int ctl_status(struct ctl *c, int argc, char **argv);
 int ctl_quota(struct ctl *c, int argc, char **argv);
 int ctl_tokens(struct ctl *c, int argc, char **argv);

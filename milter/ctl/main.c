@@ -13,6 +13,7 @@ static const struct command {
 } commands[] = {
     {"check", ctl_check, "load the configuration, run the policy's tests"},
     {"explain", ctl_explain, "why a message would go where it goes"},
+    {"replay", ctl_replay, "what the policy would do with a log's mail"},
     {"status", ctl_status, "what runs, and how each account is"},
     {"quota", ctl_quota, "what is used, what is left, when room returns"},
     {"tokens", ctl_tokens, "age and state of every access token"},
