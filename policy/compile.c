@@ -4,6 +4,7 @@
 #include "policy/compile.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "policy/index.h"
@@ -141,6 +142,28 @@ compile_find(struct compile *c, const struct table *t, bool lost,
     return NULL;
 }
 
+struct place
+compile_place(struct loc here, struct loc there)
+{
+    enum { FILE_SHOWN = 80 }; /* octets; of a longer path the end */
+    const char *file = there.file != NULL ? there.file : "";
+    struct slice dir = compile_directory(here.file != NULL ? here.file : "");
+    struct place ret;
+    size_t len;
+
+    if (here.file != NULL && strcmp(here.file, file) == 0) {
+        snprintf(ret.text, sizeof ret.text, "line %u", there.line);
+        return ret;
+    }
+    if (dir.len > 0 && strncmp(file, dir.at, dir.len) == 0)
+        file += dir.len;
+    len = strlen(file);
+    snprintf(ret.text, sizeof ret.text, "%s%s:%u",
+             len > FILE_SHOWN ? "..." : "",
+             file + (len > FILE_SHOWN ? len - FILE_SHOWN : 0), there.line);
+    return ret;
+}
+
 /* ---- rows of settings ---- */
 
 static bool
@@ -241,8 +264,8 @@ static const struct schema state_schema = SCHEMA("state", state_rows);
 static const struct schema_row top_rows[] = {
     {"gmroute", &version, 0, 0, .need = SCHEMA_REQUIRED,
      .help = "version of the file's format: 1"},
-    {"include", &schema_text, .need = SCHEMA_LATER,
-     .help = "further files, as globs"},
+    {"include", &compile_include, 0, 0,
+     .help = "further files, as globs; relative to this one"},
     {"hostname", &host_name, SCHEMA_AT(top, p.hostname),
      .help = "EHLO name; default: this host's fully qualified name"},
     {"mta_domains", &compile_domains, SCHEMA_AT(top, mta_domains),
@@ -425,7 +448,6 @@ policy_compile(const char *text, size_t len, const char *file,
     struct policy *p;
     struct compile c = {.diag = d, .files = files};
     struct node *root = NULL;
-    const char *slash;
     enum tree_result r = TREE_ENOMEM;
 
     memset(d, 0, sizeof *d);
@@ -434,10 +456,9 @@ policy_compile(const char *text, size_t len, const char *file,
     if (p != NULL && c.scratch != NULL) {
         c.p = p;
         c.arena = p->arena;
-        slash = strrchr(p->file, '/');
-        if (slash != NULL)
-            c.dir = (struct slice){p->file, (size_t)(slash - p->file) + 1};
         r = tree_read(c.scratch, text, len, p->file, d, &root);
+        if (root != NULL)
+            root = compile_include_all(&c, root, len);
         if (root != NULL)
             compile_tree(&c, root);
     }

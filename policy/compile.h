@@ -45,7 +45,6 @@ struct compile {
     struct arena *scratch; /* gone when all is compiled */
     struct diag *diag;
     const struct policy_files *files;
-    struct slice dir; /* of the configuration file, with the last slash */
     bool nomem;
     /* Names to objects.  A section that could not be read at all leaves
      * "lost" set, so that its names are not called unknown as well. */
@@ -93,6 +92,25 @@ bool compile_is_text(const struct node *n);
 
 /* Is there a line break or control character in it? */
 bool compile_has_control(struct slice s);
+
+/* A place as a message about another place names it: "line 5", or
+ * "conf.d/a.yaml:5" when that is in another file. */
+struct place {
+    char text[100];
+};
+struct place compile_place(struct loc here, struct loc there);
+
+/* ---- compile_include.c ---- */
+
+extern const struct schema_type compile_include; /* (nothing) */
+
+/* The tree with all that it includes; `octets` is the size of the main file.
+ * Errors are in the diag.  NULL = out of memory. */
+struct node *compile_include_all(struct compile *c, struct node *root,
+                                 size_t octets);
+
+/* Of a path, with the last slash; empty when it has none. */
+struct slice compile_directory(const char *file);
 
 /* ---- compile_net.c: hosts, networks, endpoints ---- */
 

@@ -213,8 +213,9 @@ check_identity(struct compile *c, struct account *a)
         return true;
     return diag_error(c->diag, a->at,
                       "account \"%s\" has the address and smarthost of account "
-                      "\"%s\" in line %u",
-                      a->name, first->name, first->at.line);
+                      "\"%s\" in %s",
+                      a->name, first->name,
+                      compile_place(a->at, first->at).text);
 }
 
 static void
@@ -266,7 +267,7 @@ read_accounts(struct compile *c, const struct schema_row *row,
     bool ok = true;
 
     (void)field;
-    c->accounts_lost = n->kind != NODE_MAP;
+    c->accounts_lost |= n->kind != NODE_MAP;
     if (n->kind != NODE_MAP)
         return schema_mismatch(c, row, n);
     p->accounts = compile_alloc(c, n->n, sizeof *p->accounts);

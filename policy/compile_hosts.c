@@ -124,7 +124,7 @@ read_smarthosts(struct compile *c, const struct schema_row *row,
     bool ok = true;
 
     (void)field;
-    c->smarthosts_lost = n->kind != NODE_MAP;
+    c->smarthosts_lost |= n->kind != NODE_MAP;
     if (n->kind != NODE_MAP)
         return schema_mismatch(c, row, n);
     if (!make_room(c, n->n))
@@ -182,7 +182,7 @@ read_clients(struct compile *c, const struct schema_row *row,
     bool ok = true;
 
     (void)field;
-    c->clients_lost = n->kind != NODE_MAP;
+    c->clients_lost |= n->kind != NODE_MAP;
     if (n->kind != NODE_MAP)
         return schema_mismatch(c, row, n);
     c->p->clients = compile_alloc(c, n->n, sizeof *c->p->clients);

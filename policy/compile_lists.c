@@ -172,7 +172,7 @@ read_lists(struct compile *c, const struct schema_row *row,
     bool ok = true;
 
     (void)field;
-    c->lists_lost = n->kind != NODE_MAP;
+    c->lists_lost |= n->kind != NODE_MAP;
     if (n->kind != NODE_MAP)
         return schema_mismatch(c, row, n);
     c->list = compile_alloc(c, n->n, sizeof *c->list);

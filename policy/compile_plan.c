@@ -209,9 +209,9 @@ check_hashes(struct compile *c)
         if (a->plan.hash == b->plan.hash)
             return diag_error(c->diag, b->at,
                               "what this rule does has by chance the same "
-                              "number in tickets as what the rule in line %u "
+                              "number in tickets as what the rule in %s "
                               "does: change the share or the text of one",
-                              a->at.line);
+                              compile_place(b->at, a->at).text);
     }
     return true;
 }

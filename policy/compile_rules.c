@@ -324,7 +324,8 @@ name_rule(struct compile *c, const struct node *n, size_t number,
     if (first == NULL)
         return true;
     return diag_error(c->diag, key != NULL ? key->at : n->at,
-                      "the rule in line %u has the name %s too", first->at.line,
+                      "the rule in %s has the name %s too",
+                      compile_place(r->at, first->at).text,
                       node_show_text(slice_of(r->name)).text);
 }
 

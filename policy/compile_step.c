@@ -281,7 +281,7 @@ read_pools(struct compile *c, const struct schema_row *row,
     bool ok = true;
 
     (void)field;
-    c->pools_lost = n->kind != NODE_MAP;
+    c->pools_lost |= n->kind != NODE_MAP;
     if (n->kind != NODE_MAP)
         return schema_mismatch(c, row, n);
     p->pools = compile_alloc(c, n->n, sizeof *p->pools);

@@ -276,8 +276,10 @@ enum {
 struct policy_files {
     bool (*read_file)(void *cookie, const char *path, const char **ret_text,
                       size_t *ret_len, char *err, size_t err_size);
-    /* The paths that a pattern with * ? [] stands for, sorted, each of them
-     * absolute when the pattern is; none is no error.  NULL = cannot. */
+    /* The paths that a pattern with * ? [] stands for, sorted by octets, each
+     * of them absolute when the pattern is; a backslash takes the meaning
+     * from what follows it; none is no error.  Owned as the text above is.
+     * NULL = cannot. */
     bool (*glob)(void *cookie, const char *pattern, const char *const **ret,
                  size_t *ret_n, char *err, size_t err_size);
     void *cookie;

@@ -16,8 +16,8 @@ schema_mismatch(struct compile *c, const struct schema_row *row,
                       row->type->form, node_show(n).text);
 }
 
-static const struct schema_row *
-find_row(const struct schema *s, struct slice key)
+const struct schema_row *
+schema_row(const struct schema *s, struct slice key)
 {
     for (size_t i = 0; i < s->n; i++)
         if (slice_eq(key, slice_of(s->row[i].key)))
@@ -45,7 +45,7 @@ check_keys(struct compile *c, const struct schema *s, const struct node *n)
     bool ok = true;
 
     for (size_t i = 0; i < n->n; i++) {
-        const struct schema_row *row = find_row(s, n->key[i]->text);
+        const struct schema_row *row = schema_row(s, n->key[i]->text);
 
         if (row == NULL)
             ok &= unknown_key(c, s, n->key[i]);

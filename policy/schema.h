@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "policy/diag.h"
+#include "policy/slice.h"
 
 struct compile; /* policy/compile.h */
 struct node;    /* policy/tree.h */
@@ -81,6 +82,9 @@ extern const struct schema_type schema_map;      /* (the object of `sub`) */
  * errors; false = there was one. */
 bool schema_read(struct compile *c, const struct schema *s,
                  const struct node *n, struct loc at, void *object);
+
+/* The row of a key; NULL = it has none. */
+const struct schema_row *schema_row(const struct schema *s, struct slice key);
 
 /* "x: want <form>, found <what is there>".  Always false. */
 bool schema_mismatch(struct compile *c, const struct schema_row *row,

@@ -216,13 +216,14 @@ static bool
 read_path(struct compile *c, const struct schema_row *row, const struct node *n,
           void *field)
 {
+    struct slice dir = compile_directory(n->at.file);
     const char *text, *path;
 
     if (!read_text(c, row, n, &text))
         return false;
     path = text;
-    if (text[0] != '/' && c->dir.len > 0)
-        path = arena_printf(c->arena, "%.*s%s", SLICE_FMT(c->dir), text);
+    if (text[0] != '/' && dir.len > 0)
+        path = arena_printf(c->arena, "%.*s%s", SLICE_FMT(dir), text);
     if (path == NULL)
         return compile_nomem(c);
     memcpy(field, &path, sizeof path);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,9 +23,10 @@ static const char too_large[] = "larger than 64 MiB";
 
 /* ---- loading ---- */
 
-/* A file read on the compiler's behalf; all are kept until it has finished. */
+/* What was read on the compiler's behalf; all is kept until it has finished. */
 struct loaded {
-    struct buf text;
+    struct buf text; /* of a file */
+    glob_t glob;     /* or paths; all zero for a file */
     struct loaded *next;
 };
 
@@ -95,11 +97,60 @@ read_for_compiler(void *cookie, const char *path, const char **ret_text,
     return true;
 }
 
+/* A directory that glob(3) could not read; it takes no cookie. */
+static _Thread_local int glob_errno;
+
+/* One that is not there holds no file, which is no error. */
+static int
+on_glob_error(const char *path, int error)
+{
+    (void)path;
+    if (error == ENOENT || error == ENOTDIR)
+        return 0;
+    glob_errno = error;
+    return 1;
+}
+
+static int
+compare_path(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool
+glob_for_compiler(void *cookie, const char *pattern, const char *const **ret,
+                  size_t *ret_n, char *err, size_t err_size)
+{
+    struct loaded **list = cookie, *l = calloc(1, sizeof *l);
+    int rc = GLOB_NOSPACE;
+
+    glob_errno = EIO;
+    if (l != NULL)
+        rc = glob(pattern, GLOB_NOSORT, on_glob_error, &l->glob);
+    if (rc != 0 && rc != GLOB_NOMATCH) {
+        snprintf(err, err_size, "%s",
+                 rc == GLOB_ABORTED ? strerror(glob_errno) : "out of memory");
+        if (l != NULL)
+            globfree(&l->glob);
+        free(l);
+        return false;
+    }
+    /* By octets: glob(3) itself would sort as the locale does. */
+    if (l->glob.gl_pathc > 0)
+        qsort(l->glob.gl_pathv, l->glob.gl_pathc, sizeof(char *), compare_path);
+    l->next = *list;
+    *list = l;
+    *ret = (const char *const *)l->glob.gl_pathv;
+    *ret_n = l->glob.gl_pathc;
+    return true;
+}
+
 struct policy *
 conf_load(const char *path, struct diag *d)
 {
     struct loaded *list = NULL;
     const struct policy_files files = {.read_file = read_for_compiler,
+                                       .glob = glob_for_compiler,
                                        .cookie = &list};
     struct policy *p = NULL;
     const char *text;
@@ -116,6 +167,7 @@ conf_load(const char *path, struct diag *d)
         struct loaded *next = list->next;
 
         buf_free(&list->text);
+        globfree(&list->glob);
         free(list);
         list = next;
     }

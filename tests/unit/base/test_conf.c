@@ -49,6 +49,8 @@ static struct compiled {
     char got[4][100];
     char err[4][100];
     size_t got_len[4];
+    const char *pattern; /* to look for */
+    char found[500];     /* with spaces between */
 } compiled;
 
 struct policy *
@@ -56,6 +58,8 @@ policy_compile(const char *text, size_t len, const char *file,
                const struct policy_files *files, struct diag *d)
 {
     const char *got[4] = {NULL};
+    const char *const *path = NULL;
+    size_t n_paths = 0;
 
     compiled.times++;
     compiled.len = len;
@@ -66,7 +70,15 @@ policy_compile(const char *text, size_t len, const char *file,
         if (!files->read_file(files->cookie, compiled.more[i], &got[i],
                               &compiled.got_len[i], compiled.err[i], 100))
             diag_error(d, (struct loc){file, 7, 1}, "%s", compiled.err[i]);
+    if (compiled.pattern != NULL &&
+        !files->glob(files->cookie, compiled.pattern, &path, &n_paths,
+                     compiled.err[0], 100))
+        diag_error(d, (struct loc){file, 8, 1}, "%s", compiled.err[0]);
     /* All of them stay readable until the end. */
+    for (size_t i = 0; i < n_paths; i++) {
+        strcat(compiled.found, path[i]);
+        strcat(compiled.found, " ");
+    }
     for (unsigned i = 0; i < 4; i++)
         if (got[i] != NULL)
             snprintf(compiled.got[i], 100, "%.*s", (int)compiled.got_len[i],
@@ -155,6 +167,76 @@ an_unreadable_include_has_a_reason(void **state)
     assert_string_equal(compiled.err[0], "No such file or directory");
     assert_string_equal(compiled.err[1], "not a regular file");
     assert_string_equal(compiled.got[2], "x");
+    unlink(main_file);
+}
+
+/* Sorted by octets; none and no directory are no error. */
+static void
+a_pattern_finds_paths(void **state)
+{
+    static const char *const names[] = {"b.yaml", "B.yaml", "10.yaml",
+                                        ".hidden.yaml", "c.yml"};
+    const char *main_file = write_file("a.conf", "x");
+    const struct {
+        const char *name, *pattern, *want;
+    } rows[] = {
+        {"some", "%s/*.yaml", "%s/10.yaml %s/B.yaml %s/b.yaml "},
+        {"a set", "%s/[bc].y*", "%s/b.yaml %s/c.yml "},
+        {"a quoted star is none", "%s/\\*.yaml", ""},
+        {"none", "%s/*.txt", ""},
+        {"no directory", "%s/none/*.yaml", ""},
+        {"a file for a directory", "%s/c.yml/*.yaml", ""},
+    };
+    char pattern[100], want[300];
+    struct diag d;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        write_file(names[i], "");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        print_message("  %s\n", rows[i].name);
+        snprintf(pattern, sizeof pattern, rows[i].pattern, directory);
+        snprintf(want, sizeof want, rows[i].want, directory, directory,
+                 directory);
+        compiled = (struct compiled){.pattern = pattern};
+        policy_free(conf_load(main_file, &d));
+        assert_int_equal(d.n_errors, 0);
+        assert_string_equal(compiled.found, want);
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        unlink(in_directory(names[i]));
+    unlink(main_file);
+    assert_int_equal(n_alive, 0);
+}
+
+/* What a closed directory holds is not taken for nothing. */
+static void
+a_pattern_in_a_closed_directory_has_a_reason(void **state)
+{
+    const char *main_file = write_file("a.conf", "x");
+    const char *closed = in_directory("closed");
+    uid_t uid = geteuid();
+    char pattern[200];
+    struct diag d;
+
+    (void)state;
+    assert_int_equal(mkdir(closed, 0700), 0);
+    assert_int_equal(chmod(directory, 0755), 0);
+    assert_int_equal(chmod(main_file, 0644), 0);
+    snprintf(pattern, sizeof pattern, "%s/*.yaml", closed);
+    compiled = (struct compiled){.pattern = pattern};
+    if (uid == 0) { /* whom no mode stops */
+        assert_int_equal(seteuid(65534), 0);
+    } else {
+        assert_int_equal(chmod(closed, 0), 0);
+    }
+    assert_null(conf_load(main_file, &d));
+    if (uid == 0) {
+        assert_int_equal(seteuid(0), 0);
+    }
+    assert_int_equal(d.n_errors, 1);
+    assert_string_equal(d.item[0].text, "Permission denied");
+    rmdir(closed);
     unlink(main_file);
 }
 
@@ -319,6 +401,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_compiler_gets_the_file_and_its_includes),
         cmocka_unit_test(an_unreadable_include_has_a_reason),
+        cmocka_unit_test(a_pattern_finds_paths),
+        cmocka_unit_test(a_pattern_in_a_closed_directory_has_a_reason),
         cmocka_unit_test(an_unreadable_file_is_an_error_at_line_0),
         cmocka_unit_test(the_largest_file_is_read),
         cmocka_unit_test(a_file_without_a_size_is_read),

@@ -81,6 +81,13 @@ show(const struct diag *d, char *ret, size_t size)
 void
 compile_case_check(const struct compile_row *row, size_t n)
 {
+    compile_case_check_in(&compile_case_files, row, n);
+}
+
+void
+compile_case_check_in(const struct policy_files *with,
+                      const struct compile_row *row, size_t n)
+{
     static struct diag d;
     static char got[100 * 1024];
     unsigned bad = 0;
@@ -92,7 +99,7 @@ compile_case_check(const struct compile_row *row, size_t n)
 
         /* Exactly as large as it is, and gone before the diag is read. */
         memcpy(text, row[i].yaml, len);
-        p = policy_compile(text, len, file, &compile_case_files, &d);
+        p = policy_compile(text, len, file, with, &d);
         free(text);
         memset(file, 'x', strlen(file));
         free(file);

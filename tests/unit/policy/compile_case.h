@@ -33,6 +33,10 @@ extern const struct policy_files compile_case_files;
 
 void compile_case_check(const struct compile_row *row, size_t n);
 
+/* The same with other files around the configuration. */
+void compile_case_check_in(const struct policy_files *files,
+                           const struct compile_row *row, size_t n);
+
 /* Must be good; warnings are allowed. */
 struct policy *compile_case_good(const char *yaml);
 

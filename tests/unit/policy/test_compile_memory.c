@@ -53,6 +53,43 @@ static const char proofs[] =
     "     header: {X: [y, z], A: b}, macro: {i: x}, attachment: [a, b],\n"
     "     expect: {account: a}}\n";
 
+static char many_rules[100 * 1024], many_lines[300 * 1024];
+
+/* "/c/rules" and "/c/lines" besides the files of all cases. */
+static bool
+read_file(void *cookie, const char *path, const char **ret_text,
+          size_t *ret_len, char *err, size_t err_size)
+{
+    const char *text = strcmp(path, "/c/rules") == 0   ? many_rules
+                       : strcmp(path, "/c/lines") == 0 ? many_lines
+                                                       : NULL;
+
+    if (text == NULL)
+        return compile_case_files.read_file(cookie, path, ret_text, ret_len,
+                                            err, err_size);
+    *ret_text = text;
+    *ret_len = strlen(text);
+    return true;
+}
+
+static bool
+find_files(void *cookie, const char *pattern, const char *const **ret,
+           size_t *ret_n, char *err, size_t err_size)
+{
+    static const char *const path[] = {"/c/rules"};
+
+    (void)cookie;
+    (void)pattern;
+    (void)err;
+    (void)err_size;
+    *ret = path;
+    *ret_n = 1;
+    return true;
+}
+
+static const struct policy_files files = {.read_file = read_file,
+                                          .glob = find_files};
+
 static struct policy *
 compile_with(const char *text, unsigned n, struct diag *d)
 {
@@ -60,7 +97,7 @@ compile_with(const char *text, unsigned n, struct diag *d)
 
     armed = true;
     left = n;
-    p = policy_compile(text, strlen(text), "/c/f", &compile_case_files, d);
+    p = policy_compile(text, strlen(text), "/c/f", &files, d);
     armed = false;
     return p;
 }
@@ -124,6 +161,30 @@ large(void **state)
 }
 
 static void
+included(void **state)
+{
+    size_t n = (size_t)snprintf(many_rules, sizeof many_rules, "rules:\n");
+
+    (void)state;
+    for (unsigned i = 0; i < 500; i++)
+        n += (size_t)snprintf(many_rules + n, sizeof many_rules - n,
+                              "  - {match: {sender: {list: m}, auth: a%u}, "
+                              "route: {account: a}}\n",
+                              i);
+    n = 0;
+    for (unsigned i = 0; i < 3000; i++)
+        n += (size_t)snprintf(many_lines + n, sizeof many_lines - n,
+                              "user%u@x.example\n*%u@x.example\n"
+                              "10.0.%u.0/24\n192.0.2.%u\n",
+                              i, i, i % 256, i % 256);
+    assert_in_range(
+        fail_everywhere(ACCOUNT "include: '*'\n"
+                                "lists: {m: {file: lines}}\n"
+                                "rules: [{match: {auth: x}, route: mta}]\n"),
+        10, 1000);
+}
+
+static void
 arena_refuses_overflow(void **state)
 {
     struct arena *a = arena_new();
@@ -145,6 +206,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small),
         cmocka_unit_test(large),
+        cmocka_unit_test(included),
         cmocka_unit_test(arena_refuses_overflow),
     };
 

@@ -102,9 +102,6 @@ static const struct compile_row settings_rows[] = {
      "\"hostname\"?\n"},
     {"unknown, nothing near", 0, HEAD "zzzzzzzz: 1\n",
      "2:1: unknown key \"zzzzzzzz\" in the configuration\n"},
-    {"later", 0,
-     HEAD "include: [a]\n",
-     "2:1: include is not supported in this version\n"},
     {"case", 0, HEAD "Hostname: a.b\n",
      "2:1: unknown key \"Hostname\" in the configuration; did you mean "
      "\"hostname\"?\n"},
