@@ -158,8 +158,25 @@ struct lines {
     struct line_of_file *line; /* in c->scratch */
 };
 
-/* Reads the file that the node names.  A bad line is an error in the diag and
- * left out, so that the others are checked, too. */
+/* Where one is in a file.  A copy, made quiet, counts without a word. */
+struct line_reader {
+    struct compile *c;
+    const char *path;
+    struct slice rest;
+    unsigned number; /* lines taken */
+    bool quiet;      /* errors are for somebody else to record */
+};
+
+/* Opens the file that the node names. */
+bool compile_open_lines(struct compile *c, const char *key,
+                        const struct node *name, struct line_reader *ret);
+
+/* The next entry; false at the end.  A bad line is an error in the diag and
+ * left out, so that the others are checked, too.  The text lies in the file,
+ * with no NUL behind it. */
+bool compile_next_line(struct line_reader *r, struct line_of_file *ret);
+
+/* All of them. */
 bool compile_read_lines(struct compile *c, const char *key,
                         const struct node *name, struct lines *ret);
 

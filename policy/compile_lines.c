@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * An entry a line; "#" at the start of a line or behind a space begins a
- * comment; empty lines do not count.
+ * comment; empty lines do not count.  Lines are looked at one by one, where
+ * they lie: a file may have a million.
  */
 #include "policy/compile.h"
 
@@ -12,12 +13,18 @@ enum { LINE_OCTETS_MAX = 1024 };
 
 static const struct schema_row path_row = {.key = "file", .type = &schema_path};
 
+static bool
+is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* Without a comment, and without spaces around it. */
 static struct slice
-without_comment(struct slice s)
+entry_of(struct slice s)
 {
     for (size_t i = 0; i < s.len; i++)
-        if (s.at[i] == '#' &&
-            (i == 0 || s.at[i - 1] == ' ' || s.at[i - 1] == '\t'))
+        if (s.at[i] == '#' && (i == 0 || is_blank(s.at[i - 1])))
             s.len = i;
     return slice_trim(s);
 }
@@ -29,84 +36,64 @@ line_error(struct slice s, size_t *ret_before)
     *ret_before = 0;
     if (s.len > LINE_OCTETS_MAX)
         return "the line is longer than 1024 octets";
-    for (size_t i = 0; i < s.len; i++) {
-        size_t n = utf8_length(slice_from(s, i));
+    for (size_t i = 0; i < s.len;) {
+        unsigned char c = (unsigned char)s.at[i];
+        size_t n = c < 0x80 ? 1 : utf8_length(slice_from(s, i));
 
         *ret_before = i;
         if (n == 0)
             return "an octet that is not UTF-8";
-        if ((unsigned char)s.at[i] < 0x20 ? s.at[i] != '\t' : s.at[i] == 0x7F)
+        if (c < 0x20 ? c != '\t' : c == 0x7F)
             return "a control character";
-        i += n - 1;
+        i += n;
     }
     return NULL;
 }
 
-/* One line; *ret_used when it holds an entry. */
-static void
-add_line(struct compile *c, struct slice s, struct loc at,
-         struct line_of_file *ret, bool *ret_used)
+/* Takes the next line off; *ret_at is where it begins. */
+static struct slice
+take_line(struct line_reader *r, struct loc *ret_at)
 {
-    struct slice entry;
-    size_t before;
-    const char *error;
+    const char *end = memchr(r->rest.at, '\n', r->rest.len);
+    struct slice s = r->rest;
 
+    if (end != NULL)
+        s.len = (size_t)(end - s.at);
+    r->rest = slice_from(r->rest, s.len + 1);
+    *ret_at = (struct loc){r->path, ++r->number, 1};
     if (s.len > 0 && s.at[s.len - 1] == '\r')
         s.len--;
-    error = line_error(s, &before);
-    if (error != NULL) {
-        at.col += (unsigned)before;
-        diag_error(c->diag, at, "%s", error);
-        return;
-    }
-    entry = without_comment(s);
-    if (entry.len == 0)
-        return;
-    at.col += (unsigned)(entry.at - s.at);
-    *ret = (struct line_of_file){entry, at};
-    *ret_used = true;
-}
-
-static size_t
-count_lines(struct slice s)
-{
-    size_t n = 1;
-
-    for (const char *at = s.at;
-         s.len > 0 && (at = memchr(at, '\n', s.len - (size_t)(at - s.at)));
-         at++)
-        n++;
-    return n;
-}
-
-static bool
-split(struct compile *c, struct slice text, const char *path, struct lines *ret)
-{
-    struct lines lines = {.n = 0};
-    unsigned number = 1;
-
-    lines.line = arena_alloc(c->scratch, count_lines(text), sizeof *lines.line);
-    if (lines.line == NULL)
-        return compile_nomem(c);
-    for (; text.len > 0; number++) {
-        const char *end = memchr(text.at, '\n', text.len);
-        struct slice s = text;
-        bool used = false;
-
-        if (end != NULL)
-            s.len = (size_t)(end - text.at);
-        add_line(c, s, (struct loc){path, number, 1}, &lines.line[lines.n],
-                 &used);
-        lines.n += used;
-        text = slice_from(text, s.len + 1);
-    }
-    *ret = lines;
-    return true;
+    return s;
 }
 
 bool
-compile_read_lines(struct compile *c, const char *key, const struct node *name,
-                   struct lines *ret)
+compile_next_line(struct line_reader *r, struct line_of_file *ret)
+{
+    while (r->rest.len > 0) {
+        size_t before;
+        struct loc at;
+        struct slice s = take_line(r, &at), entry;
+        const char *error = line_error(s, &before);
+
+        if (error != NULL) {
+            at.col += (unsigned)before;
+            if (!r->quiet)
+                diag_error(r->c->diag, at, "%s", error);
+            continue;
+        }
+        entry = entry_of(s);
+        if (entry.len == 0)
+            continue;
+        at.col += (unsigned)(entry.at - s.at);
+        *ret = (struct line_of_file){entry, at};
+        return true;
+    }
+    return false;
+}
+
+bool
+compile_open_lines(struct compile *c, const char *key, const struct node *name,
+                   struct line_reader *ret)
 {
     const char *path, *text = NULL;
     struct slice s = {NULL, 0};
@@ -124,5 +111,29 @@ compile_read_lines(struct compile *c, const char *key, const struct node *name,
     s.at = text;
     if (s.len >= 3 && memcmp(s.at, "\xEF\xBB\xBF", 3) == 0)
         s = slice_from(s, 3);
-    return split(c, s, path, ret);
+    *ret = (struct line_reader){.c = c, .path = path, .rest = s};
+    return true;
+}
+
+bool
+compile_read_lines(struct compile *c, const char *key, const struct node *name,
+                   struct lines *ret)
+{
+    struct lines lines = {.n = 0};
+    struct line_reader r, count;
+    struct line_of_file line;
+
+    if (!compile_open_lines(c, key, name, &r))
+        return false;
+    count = r;
+    count.quiet = true;
+    while (compile_next_line(&count, &line))
+        lines.n++;
+    lines.line = arena_alloc(c->scratch, lines.n, sizeof *lines.line);
+    if (lines.line == NULL)
+        return compile_nomem(c);
+    for (size_t i = 0; compile_next_line(&r, &line); i++)
+        lines.line[i] = line;
+    *ret = lines;
+    return true;
 }

@@ -1,139 +1,181 @@
 /* policy/compile_lists.c - named lists, here or in files.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Plain entries go into a set, so that a list may be as long as one likes;
- * globs, expressions and networks are tried one by one.
+ * Plain entries go into a set and networks into a sorted array, so that a
+ * list may be as long as one likes; globs and expressions are tried one by
+ * one.  The entries are looked at twice: first for how many there are of
+ * each, and then each is put where it stays.
  */
 #include "policy/compile.h"
 
 #include <arpa/inet.h>
 
+#include "policy/netset.h"
 #include "policy/set.h"
 
-struct gather {
-    struct slice *exact; /* in c->scratch */
-    size_t n_exact;
+/* ---- what an entry is ---- */
+
+enum entry_kind {
+    ENTRY_PLAIN,   /* as it is: no pattern, no tree, no copy for it */
+    ENTRY_NUMBERS, /* an address or network, perhaps */
+    ENTRY_OTHER,   /* compile_pattern() knows; may be plain after all */
+    ENTRY_PATTERN, /* a glob or an expression */
 };
 
-/* An address alone is looked up as text, in the spelling of inet_ntop(3). */
-static const char *
-single_address(struct compile *c, const struct pattern *p)
+static enum entry_kind
+kind_of(struct slice s)
 {
-    static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF};
-    bool ipv4 = memcmp(p->network.address, mapped, sizeof mapped) == 0;
-    char text[INET6_ADDRSTRLEN];
+    bool numbers = true, special = false, ascii = true;
 
-    if (inet_ntop(ipv4 ? AF_INET : AF_INET6,
-                  p->network.address + (ipv4 ? sizeof mapped : 0), text,
-                  sizeof text) == NULL)
-        return p->text;
-    return compile_copy(c, slice_of(text));
+    if (s.len == 0)
+        return ENTRY_OTHER;
+    if (s.len >= 2 && s.at[0] == '/' && s.at[s.len - 1] == '/')
+        return ENTRY_PATTERN;
+    for (size_t i = 0; i < s.len; i++) {
+        char l = slice_lower(s.at[i]);
+
+        if (l == '*' || l == '?')
+            return ENTRY_PATTERN;
+        special |= l == ':' || l == '/';
+        ascii &= (unsigned char)l < 0x80;
+        numbers &= (l >= '0' && l <= '9') || (l >= 'a' && l <= 'f') ||
+                   l == '.' || l == ':' || l == '/';
+    }
+    /* Names end in letters, IPv4 addresses in digits. */
+    if (!special && ascii &&
+        (!numbers || !(s.at[s.len - 1] >= '0' && s.at[s.len - 1] <= '9')))
+        return ENTRY_PLAIN;
+    return numbers ? ENTRY_NUMBERS : ENTRY_OTHER;
+}
+
+/* An upper bound of what a list holds. */
+struct amount {
+    size_t n, octets; /* plain entries */
+    size_t n_networks, n_patterns;
+};
+
+static void
+count_entry(struct amount *a, struct slice s)
+{
+    enum entry_kind kind = kind_of(s);
+
+    if (kind == ENTRY_PATTERN) {
+        a->n_patterns++;
+        return;
+    }
+    /* One address may be spelled longer, and a U-label, than it was given. */
+    a->n++;
+    a->octets += s.len;
+    if (kind == ENTRY_NUMBERS && s.len < INET6_ADDRSTRLEN)
+        a->octets += INET6_ADDRSTRLEN - s.len;
+    if (kind == ENTRY_NUMBERS && memchr(s.at, '/', s.len) != NULL)
+        a->n_networks++;
 }
 
 static bool
-add_entry(struct compile *c, const struct node *n, struct pattern_list *list,
-          struct gather *g)
+make_room(struct compile *c, struct pattern_list *list, const struct amount *a)
+{
+    list->exact = string_set_room(c->arena, a->n, a->octets);
+    list->pattern = compile_alloc(c, a->n_patterns, sizeof *list->pattern);
+    list->network = compile_alloc(c, a->n_networks, sizeof *list->network);
+    if (list->exact == NULL)
+        c->nomem = true;
+    return !c->nomem;
+}
+
+/* ---- putting them where they stay ---- */
+
+/* An address alone is looked up as text, in the spelling of inet_ntop(3). */
+static void
+add_address(struct pattern_list *list, const struct network *net)
+{
+    static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF};
+    bool ipv4 = memcmp(net->address, mapped, sizeof mapped) == 0;
+    char text[INET6_ADDRSTRLEN] = "";
+
+    inet_ntop(ipv4 ? AF_INET : AF_INET6,
+              net->address + (ipv4 ? sizeof mapped : 0), text, sizeof text);
+    string_set_add(list->exact, slice_of(text));
+}
+
+static bool
+add_pattern(struct compile *c, const struct node *n, struct pattern_list *list)
 {
     struct pattern p = {.kind = PATTERN_EXACT};
 
     if (!compile_pattern(c, list->name, USE_LIST, n, &p))
         return false;
-    if (p.kind == PATTERN_NETWORK && p.network.bits == 128) {
-        p.kind = PATTERN_EXACT;
-        p.text = single_address(c, &p);
-    }
-    if (p.text == NULL)
-        return false;
     if (p.kind == PATTERN_EXACT)
-        g->exact[g->n_exact++] = slice_of(p.text);
+        string_set_add(list->exact, slice_of(p.text));
     else
         list->pattern[list->n++] = p;
     return true;
 }
 
-/* Most entries are plain: no pattern, no tree, no copy for them. */
 static bool
-is_plain(struct slice s)
+add_entry(struct compile *c, const struct node *n, struct pattern_list *list)
 {
-    for (size_t i = 0; i < s.len; i++)
-        if (strchr("*?/:", s.at[i]) != NULL)
-            return false;
-    /* Names end in letters, addresses in digits. */
-    return s.len > 0 && !(s.at[s.len - 1] >= '0' && s.at[s.len - 1] <= '9');
-}
+    enum entry_kind kind =
+        n->kind == NODE_SCALAR ? kind_of(n->text) : ENTRY_OTHER;
+    struct network net;
 
-static bool
-gather_room(struct compile *c, struct pattern_list *list, struct gather *g,
-            size_t n, size_t n_patterns)
-{
-    g->exact = arena_alloc(c->scratch, n, sizeof *g->exact);
-    list->pattern = compile_alloc(c, n_patterns, sizeof *list->pattern);
-    if (g->exact == NULL)
-        c->nomem = true;
-    return !c->nomem;
-}
-
-static bool
-finish(struct compile *c, struct pattern_list *list, const struct gather *g)
-{
-    list->exact = string_set_new(c->arena, g->exact, g->n_exact);
-    if (list->exact == NULL)
-        c->nomem = true;
-    return list->exact != NULL;
+    if (kind == ENTRY_PLAIN) {
+        string_set_add(list->exact, n->text);
+        return true;
+    }
+    if (kind != ENTRY_NUMBERS || compile_network(n->text, &net) != NETWORK_OK)
+        return add_pattern(c, n, list);
+    if (net.bits == 128)
+        add_address(list, &net);
+    else
+        list->network[list->n_networks++] = net;
+    return true;
 }
 
 static bool
 read_inline(struct compile *c, const struct node *n, struct pattern_list *list)
 {
-    struct gather g = {.n_exact = 0};
-    size_t n_patterns = 0;
+    struct amount amount = {.n = 0};
     bool ok = true;
 
     for (size_t i = 0; i < n->n; i++)
-        n_patterns +=
-            n->item[i]->kind != NODE_SCALAR || !is_plain(n->item[i]->text);
-    if (!gather_room(c, list, &g, n->n, n_patterns))
+        if (n->item[i]->kind == NODE_SCALAR)
+            count_entry(&amount, n->item[i]->text);
+    if (!make_room(c, list, &amount))
         return false;
     for (size_t i = 0; i < n->n; i++)
-        if (n->item[i]->kind == NODE_SCALAR && is_plain(n->item[i]->text))
-            g.exact[g.n_exact++] = n->item[i]->text;
-        else
-            ok &= add_entry(c, n->item[i], list, &g);
-    return finish(c, list, &g) && ok;
+        ok &= add_entry(c, n->item[i], list);
+    return ok;
 }
 
 static bool
 read_file(struct compile *c, const struct node *file, struct pattern_list *list)
 {
-    struct gather g = {.n_exact = 0};
-    struct lines lines;
-    size_t n_patterns = 0;
+    struct amount amount = {.n = 0};
+    struct line_reader r, count;
+    struct line_of_file line;
     bool ok = true;
 
-    if (!compile_read_lines(c, "file", file, &lines))
+    if (!compile_open_lines(c, "file", file, &r))
         return false;
-    for (size_t i = 0; i < lines.n; i++)
-        n_patterns += !is_plain(lines.line[i].text);
-    if (!gather_room(c, list, &g, lines.n, n_patterns))
+    count = r;
+    count.quiet = true;
+    while (compile_next_line(&count, &line))
+        count_entry(&amount, line.text);
+    if (!make_room(c, list, &amount))
         return false;
-    for (size_t i = 0; i < lines.n; i++) {
-        struct slice s = lines.line[i].text;
-        struct node n = {.kind = NODE_SCALAR, .quoted = true};
+    while (compile_next_line(&r, &line)) {
+        const struct node n = {.kind = NODE_SCALAR,
+                               .quoted = true,
+                               .at = line.at,
+                               .text = line.text};
 
-        if (is_plain(s)) {
-            g.exact[g.n_exact++] = s;
-            continue;
-        }
-        n.at = lines.line[i].at;
-        n.text = (struct slice){arena_copy(c->scratch, s), s.len};
-        if (n.text.at == NULL)
-            return compile_nomem(c);
-        ok &= add_entry(c, &n, list, &g);
+        ok &= add_entry(c, &n, list);
     }
-    if (lines.n == 0)
+    if (amount.n + amount.n_patterns == 0)
         diag_warning(c->diag, file->at, "%s: the file holds no entry",
                      list->name);
-    return finish(c, list, &g) && ok;
+    return ok;
 }
 
 struct list_keys {
@@ -193,6 +235,7 @@ read_lists(struct compile *c, const struct schema_row *row,
             !table_add(c->lists, slice_of(list->name), list, &old))
             return compile_nomem(c);
         ok &= read_list(c, n->item[i], list);
+        list->n_networks = netset_sort(list->network, list->n_networks);
     }
     return ok;
 }

@@ -8,6 +8,7 @@
 #include "policy/address.h"
 #include "policy/glob.h"
 #include "policy/match_private.h"
+#include "policy/netset.h"
 #include "policy/scratch.h"
 #include "policy/set.h"
 
@@ -194,13 +195,7 @@ match_auth(struct match *m, const struct condition *c)
 bool
 match_network(const struct network *net, const struct facts_client *client)
 {
-    unsigned octets = net->bits / 8, bits = net->bits % 8;
-
-    if (!client->known || net->bits > 128 ||
-        memcmp(net->address, client->address, octets) != 0)
-        return false;
-    return bits == 0 ||
-           (net->address[octets] ^ client->address[octets]) >> (8 - bits) == 0;
+    return client->known && netset_holds(net, client->address);
 }
 
 static bool
@@ -211,8 +206,9 @@ any_network(const struct pattern *p, size_t n,
         if (p[i].kind == PATTERN_NETWORK &&
             match_network(&p[i].network, client))
             return true;
-        if (p[i].kind == PATTERN_LIST &&
-            any_network(p[i].list->pattern, p[i].list->n, client))
+        if (p[i].kind == PATTERN_LIST && client->known &&
+            netset_has(p[i].list->network, p[i].list->n_networks,
+                       client->address))
             return true;
     }
     return false;

@@ -61,8 +61,11 @@ struct pattern_list { /* a named list */
     struct loc at;
     bool used;
     size_t n;
-    struct pattern *pattern;  /* what could not be hashed, in order */
+    struct pattern *pattern;  /* globs and expressions, in order */
     struct string_set *exact; /* lower-cased plain entries (policy/set.h) */
+    size_t n_networks;
+    struct network *network; /* see policy/netset.h; single addresses are
+                              * among the plain entries */
 };
 
 struct pattern {

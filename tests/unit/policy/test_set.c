@@ -71,6 +71,50 @@ holds_what_it_was_given(void **state)
     }
 }
 
+/* Where the length takes one octet more, and where a set is one long text. */
+static void
+entries_of_any_length(void **state)
+{
+    enum { LONGEST = 20000 };
+    static const size_t length[] = {0,   1,     126,   127,    128,
+                                    129, 16383, 16384, LONGEST};
+    struct slice entry[sizeof length / sizeof *length];
+    static char text[LONGEST + 1];
+
+    (void)state;
+    memset(text, 'A', sizeof text);
+    for (size_t n = 0; n <= sizeof length / sizeof *length; n++) {
+        struct arena *a = arena_new();
+        struct string_set *s;
+
+        for (size_t i = 0; i < n; i++)
+            entry[i] = (struct slice){text, length[i]};
+        s = string_set_new(a, entry, n);
+        assert_int_equal(string_set_count(s), n);
+        for (size_t i = 0; i < sizeof length / sizeof *length; i++)
+            assert_int_equal(string_set_has(s, (struct slice){text, length[i]}),
+                             i < n);
+        assert_false(string_set_has(s, (struct slice){text, 2}));
+        assert_false(string_set_has(s, (struct slice){text, 125}));
+        assert_false(string_set_has(s, (struct slice){text, 16382}));
+        assert_false(string_set_has(s, (struct slice){text, LONGEST - 1}));
+        arena_free(a);
+    }
+}
+
+static void
+too_much_text_is_out_of_memory(void **state)
+{
+    struct arena *a = arena_new();
+    struct slice huge[] = {{"", SIZE_MAX}, {"", 1}};
+
+    (void)state;
+    assert_null(string_set_new(a, huge, 2));
+    assert_null(string_set_room(a, 1, (size_t)1 << 32));
+    assert_null(string_set_room(a, (size_t)1 << 31, 1));
+    arena_free(a);
+}
+
 static void
 table_keeps_the_first(void **state)
 {
@@ -177,6 +221,8 @@ main(void)
         cmocka_unit_test(empty_set),
         cmocka_unit_test(case_and_duplicates),
         cmocka_unit_test(holds_what_it_was_given),
+        cmocka_unit_test(entries_of_any_length),
+        cmocka_unit_test(too_much_text_is_out_of_memory),
         cmocka_unit_test(table_keeps_the_first),
         cmocka_unit_test(table_grows),
         cmocka_unit_test(memory_is_zeroed_aligned_and_apart),
