@@ -135,6 +135,11 @@ struct networks {
 /* What is wrong with a domain ("x.y", and ".x.y" when dot); NULL = nothing. */
 const char *compile_domain_error(struct slice s, bool dot);
 
+/* The same of one that may have U-labels; *ret is a copy in lower case with
+ * A-labels in their place (NULL: an error, or no memory). */
+const char *compile_domain_text(struct compile *c, struct slice s, bool dot,
+                                char **ret);
+
 enum network_result {
     NETWORK_OK = 0,
     NETWORK_ENOT,  /* not an address */
@@ -203,8 +208,9 @@ bool compile_read_trust(struct compile *c, const struct node *n,
 bool compile_read_map(struct compile *c, const struct node *n,
                       struct account *a);
 
-/* An address of ours: ASCII, both parts, no literal.  What is wrong with it,
- * or NULL; then *ret is a copy with a lower-case domain (NULL: no memory). */
+/* An address of ours: both parts, no literal, ASCII once the domain has
+ * A-labels.  What is wrong with it, or NULL; then *ret is a copy with a
+ * lower-case domain (NULL: no memory). */
 const char *compile_address(struct compile *c, struct slice s, char **ret);
 
 /* Keeps the node for later, for values that depend on others. */
@@ -237,6 +243,10 @@ enum pattern_use {
     USE_HEADER,
     USE_LIST, /* an entry of a list: any of these */
 };
+
+/* An address or a domain with A-labels in place of U-labels; as it is when it
+ * has none.  False = out of memory. */
+bool compile_a_labels(struct compile *c, struct slice s, struct slice *ret);
 
 bool compile_pattern(struct compile *c, const char *key, enum pattern_use use,
                      const struct node *n, struct pattern *ret);

@@ -4,18 +4,31 @@
 #include "policy/compile.h"
 
 #include "policy/address.h"
+#include "policy/idn.h"
 
 /* ---- addresses ---- */
 
 const char *
 compile_address(struct compile *c, struct slice s, char **ret)
 {
+    char room[MAILBOX_MAX + IDN_MAX];
     struct address a;
     const char *error;
 
-    for (size_t i = 0; i < s.len; i++)
-        if ((unsigned char)s.at[i] >= 0x80)
-            return "is not ASCII: write a domain as an A-label (xn--...)";
+    *ret = NULL;
+    switch (idn_address(s, room, sizeof room, &s.len)) {
+    case IDN_OK:
+        s.at = room;
+        break;
+    case IDN_ENOMEM:
+        compile_nomem(c);
+        return NULL;
+    case IDN_SAME:
+        break;
+    }
+    if (!idn_is_ascii(s))
+        return "is not ASCII, and not for an account: only its domain may be "
+               "internationalized";
     if (!address_parse(s, &a) || a.local.len == 0 || s.at[0] == '<' ||
         s.at[0] == '@' || memchr(a.local.at, '@', a.local.len) != NULL)
         return "is not an address";
@@ -73,8 +86,10 @@ read_send_as_one(struct compile *c, const char *key, const struct node *n,
     char *copy = NULL;
 
     if (compile_is_text(n) && n->text.at[0] == '@') {
-        error = compile_domain_error(slice_from(n->text, 1), false);
-        copy = error == NULL ? compile_lower(c, n->text) : NULL;
+        error = compile_domain_text(c, slice_from(n->text, 1), false, &copy);
+        if (copy != NULL)
+            copy = arena_printf(c->arena, "@%s", copy);
+        c->nomem |= error == NULL && copy == NULL;
     } else if (compile_is_text(n)) {
         error = compile_address(c, n->text, &copy);
     }

@@ -10,6 +10,7 @@
 
 #include <arpa/inet.h>
 
+#include "policy/idn.h"
 #include "policy/netset.h"
 #include "policy/set.h"
 
@@ -63,9 +64,13 @@ count_entry(struct amount *a, struct slice s)
         a->n_patterns++;
         return;
     }
-    /* One address may be spelled longer, and a U-label, than it was given. */
     a->n++;
     a->octets += s.len;
+    if (!idn_is_ascii(s)) { /* see add_exact() */
+        a->n++;
+        a->octets += s.len + IDN_MAX;
+    }
+    /* An address may be spelled longer than it was given. */
     if (kind == ENTRY_NUMBERS && s.len < INET6_ADDRSTRLEN)
         a->octets += INET6_ADDRSTRLEN - s.len;
     if (kind == ENTRY_NUMBERS && memchr(s.at, '/', s.len) != NULL)
@@ -98,6 +103,23 @@ add_address(struct pattern_list *list, const struct network *net)
     string_set_add(list->exact, slice_of(text));
 }
 
+/* A list does not know what it will be asked about.  A text that may be a
+ * domain with U-labels, or end in one, counts with A-labels as well. */
+static bool
+add_exact(struct compile *c, struct slice s, struct pattern_list *list)
+{
+    struct slice a = {NULL, 0};
+
+    string_set_add(list->exact, s);
+    if (idn_is_ascii(s))
+        return true;
+    if (!compile_a_labels(c, s, &a))
+        return false;
+    if (a.len <= s.len + IDN_MAX)
+        string_set_add(list->exact, a);
+    return true;
+}
+
 static bool
 add_pattern(struct compile *c, const struct node *n, struct pattern_list *list)
 {
@@ -106,9 +128,8 @@ add_pattern(struct compile *c, const struct node *n, struct pattern_list *list)
     if (!compile_pattern(c, list->name, USE_LIST, n, &p))
         return false;
     if (p.kind == PATTERN_EXACT)
-        string_set_add(list->exact, slice_of(p.text));
-    else
-        list->pattern[list->n++] = p;
+        return add_exact(c, slice_of(p.text), list);
+    list->pattern[list->n++] = p;
     return true;
 }
 

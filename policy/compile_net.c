@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
+#include "policy/idn.h"
 #include "policy/scalar.h"
 
 enum {
@@ -31,7 +32,7 @@ compile_domain_error(struct slice s, bool dot)
         char l = slice_lower(s.at[i]);
 
         if ((unsigned char)l >= 0x80)
-            return "is not ASCII: write it as an A-label (xn--...)";
+            return "is not a domain name that IDNA allows";
         if (l == '*' || l == '?')
             return "has a * or ?: write .example.com for all below "
                    "example.com";
@@ -49,24 +50,47 @@ compile_domain_error(struct slice s, bool dot)
     return label == 0 ? "has an empty label" : NULL;
 }
 
-/* Lower case, without the last dot. */
+const char *
+compile_domain_text(struct compile *c, struct slice s, bool dot, char **ret)
+{
+    char room[IDN_MAX + 2];
+    const char *error;
+
+    *ret = NULL;
+    switch (idn_domain(s, room, sizeof room, &s.len)) {
+    case IDN_OK:
+        s.at = room;
+        break;
+    case IDN_ENOMEM:
+        compile_nomem(c);
+        return NULL;
+    case IDN_SAME:
+        break;
+    }
+    error = compile_domain_error(s, dot);
+    if (error == NULL)
+        *ret = compile_lower(c, s);
+    return error;
+}
+
+/* Lower case, A-labels, without the last dot. */
 static bool
 read_domain_text(struct compile *c, const char *key, bool dot,
                  const struct node *n, const char **ret)
 {
     struct slice s = n->text;
-    const char *error, *copy;
+    const char *error;
+    char *copy;
 
     if (!compile_is_text(n))
         return diag_error(c->diag, n->at, "%s: want a domain, found %s", key,
                           node_show(n).text);
     if (s.len > 1 && s.at[s.len - 1] == '.')
         s.len--;
-    error = compile_domain_error(s, dot);
+    error = compile_domain_text(c, s, dot, &copy);
     if (error != NULL)
         return diag_error(c->diag, n->at, "%s: %s %s", key, node_show(n).text,
                           error);
-    copy = compile_lower(c, s);
     if (copy != NULL)
         *ret = copy;
     return copy != NULL;

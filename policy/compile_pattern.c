@@ -16,6 +16,7 @@
 #include <pcre2.h>
 
 #include "policy/address.h"
+#include "policy/idn.h"
 
 enum { REGEX_OCTETS_MAX = 4096 };
 
@@ -95,15 +96,6 @@ has_glob(struct slice s)
     return memchr(s.at, '*', s.len) != NULL || memchr(s.at, '?', s.len) != NULL;
 }
 
-static bool
-is_ascii(struct slice s)
-{
-    for (size_t i = 0; i < s.len; i++)
-        if ((unsigned char)s.at[i] >= 0x80)
-            return false;
-    return true;
-}
-
 /* The domain of an address, or all of a text that has no @. */
 static struct slice
 domain_part(struct slice s)
@@ -111,6 +103,23 @@ domain_part(struct slice s)
     const char *at = s.len > 0 ? memrchr(s.at, '@', s.len) : NULL;
 
     return at != NULL ? slice_from(s, (size_t)(at - s.at) + 1) : s;
+}
+
+bool
+compile_a_labels(struct compile *c, struct slice s, struct slice *ret)
+{
+    enum { ROOM = 4096 };
+    bool address = s.len > 0 && memchr(s.at, '@', s.len) != NULL;
+    char room[ROOM];
+    enum idn_result r = address ? idn_address(s, room, sizeof room, &s.len)
+                                : idn_domain(s, room, sizeof room, &s.len);
+
+    if (r == IDN_ENOMEM)
+        return compile_nomem(c);
+    *ret = s;
+    if (r == IDN_OK)
+        ret->at = compile_copy(c, (struct slice){room, s.len});
+    return ret->at != NULL;
 }
 
 static bool
@@ -171,10 +180,10 @@ check_plain(struct compile *c, const char *key, enum pattern_use use,
                               node_show(n).text, error);
     }
     if (uses[use].addresses || uses[use].domains) {
-        if (!is_ascii(domain_part(s)))
+        if (!has_glob(s) && !idn_is_ascii(domain_part(s)))
             return diag_error(c->diag, n->at,
-                              "%s: %s: write the domain as an A-label "
-                              "(xn--...)",
+                              "%s: the domain of %s is not one that IDNA "
+                              "allows",
                               key, node_show(n).text);
     }
     return !uses[use].addresses || has_glob(s) || check_address(c, key, n);
@@ -196,6 +205,12 @@ compile_plain(struct compile *c, const char *key, enum pattern_use use,
     if (!done) {
         if (uses[use].domains && s.len > 1 && s.at[s.len - 1] == '.')
             s.len--;
+        /* Where it can only be a domain, or ends in one. */
+        if ((uses[use].domains || uses[use].addresses ||
+             (use == USE_LIST && has_glob(s) &&
+              memchr(s.at, '@', s.len) != NULL)) &&
+            !compile_a_labels(c, s, &s))
+            return false;
         if (!check_plain(c, key, use, n, s))
             return false;
         ret->kind = has_glob(s)         ? PATTERN_GLOB

@@ -7,6 +7,7 @@
 #include "policy/address.h"
 #include "policy/decide_private.h"
 #include "policy/header.h"
+#include "policy/idn.h"
 #include "policy/line.h"
 #include "policy/match.h"
 #include "policy/pick.h"
@@ -35,9 +36,12 @@ login_is_sender(struct slice login, struct slice sender)
 {
     char canonical[MATCH_ADDRESS_MAX];
     size_t len = address_canonical(sender, canonical, sizeof canonical);
-    struct slice s = len > 0 ? (struct slice){canonical, len} : sender;
+    struct slice s;
     const char *at;
 
+    idn_address((struct slice){canonical, len}, canonical, sizeof canonical,
+                &len);
+    s = len > 0 ? (struct slice){canonical, len} : sender;
     if (login.len == 0 || s.len == 0)
         return false;
     if (memchr(login.at, '@', login.len) != NULL)
@@ -157,6 +161,8 @@ sender_parse(struct slice raw, struct sender *ret)
 
     if (len == 0)
         return false;
+    idn_address((struct slice){ret->room, len}, ret->room, sizeof ret->room,
+                &len);
     ret->whole = (struct slice){ret->room, len};
     at = memrchr(ret->room, '@', len);
     ret->local = (struct slice){ret->room, (size_t)(at - ret->room)};
@@ -502,6 +508,8 @@ decide_from_allowed(const struct mailbox *m, const struct facts *f,
         it = header_addresses(f->header[i].value);
         while (header_next_address(&it, &a)) {
             n++;
+            idn_address((struct slice){a.text, a.len}, a.text, sizeof a.text,
+                        &a.len);
             if (!mailbox_allows(m, (struct slice){a.text, a.len}))
                 return false;
         }

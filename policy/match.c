@@ -7,6 +7,7 @@
 
 #include "policy/address.h"
 #include "policy/glob.h"
+#include "policy/idn.h"
 #include "policy/match_private.h"
 #include "policy/netset.h"
 #include "policy/scratch.h"
@@ -15,11 +16,13 @@
 /* ---- the values of one recipient ---- */
 
 static void
-address_init(struct match_address *a, struct slice raw)
+address_init(struct match *m, struct match_address *a, struct slice raw)
 {
     size_t len = address_canonical(raw, a->room, sizeof a->room);
     const char *at;
 
+    m->nomem |= idn_address((struct slice){a->room, len}, a->room,
+                            sizeof a->room, &len) == IDN_ENOMEM;
     a->raw = raw;
     a->text = len > 0 ? (struct slice){a->room, len} : raw;
     a->differs = !slice_eq_nocase(a->raw, a->text);
@@ -38,8 +41,8 @@ match_init(struct match *m, const struct facts *f, struct slice recipient,
     m->unreadable_unknown = false;
     m->wall_done = m->sample_done = false;
     m->unparseable = m->regex_limit = m->nomem = false;
-    address_init(&m->sender, f->sender);
-    address_init(&m->recipient, recipient);
+    address_init(m, &m->sender, f->sender);
+    address_init(m, &m->recipient, recipient);
     scratch_bind(s, f);
 }
 
@@ -215,6 +218,18 @@ any_network(const struct pattern *p, size_t n,
 }
 
 static enum truth
+match_client_name(struct match *m, const struct condition *c, struct slice name)
+{
+    char room[IDN_MAX + 1];
+    enum idn_result r = idn_domain(name, room, sizeof room, &name.len);
+
+    m->nomem |= r == IDN_ENOMEM;
+    if (r == IDN_OK)
+        name.at = room;
+    return match_domain(m, c, name, r != IDN_OK);
+}
+
+static enum truth
 match_client(struct match *m, const struct condition *c)
 {
     const struct facts_client *client = &m->f->client;
@@ -226,7 +241,7 @@ match_client(struct match *m, const struct condition *c)
         return TRUTH_YES;
     if (client->name.len > 0 &&
         !slice_eq_nocase(client->name, SLICE_LIT("unknown")) &&
-        match_domain(m, c, client->name, true) == TRUTH_YES)
+        match_client_name(m, c, client->name) == TRUTH_YES)
         return TRUTH_YES;
     if (!client->known ||
         inet_ntop(is_ipv4 ? AF_INET : AF_INET6, client->address + is_ipv4 * 12,

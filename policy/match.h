@@ -22,8 +22,8 @@ enum { MATCH_ADDRESS_MAX = 1024 /* longer ones are compared as they are */ };
 /* An envelope address, ready to be compared. */
 struct match_address {
     struct slice raw;    /* as received; empty = the null sender */
-    struct slice text;   /* canonical (address_canonical); raw when it is no
-                          * address with both parts */
+    struct slice text;   /* canonical (address_canonical), with A-labels; raw
+                          * when it is no address with both parts */
     struct slice domain; /* without trailing dot; empty when there is none */
     bool differs;        /* raw is another spelling, compared as well */
     char room[MATCH_ADDRESS_MAX];

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "policy/address.h"
+#include "policy/idn.h"
 #include "policy/index.h"
 #include "policy/set.h"
 #include "policy/table.h"
@@ -168,6 +169,10 @@ policy_account(const struct policy *p, const char *name)
 static bool
 set_has_domain(const struct string_set *set, struct slice domain)
 {
+    char room[IDN_MAX + 1];
+
+    if (idn_domain(domain, room, sizeof room, &domain.len) == IDN_OK)
+        domain.at = room;
     if (domain.len > 1 && domain.at[domain.len - 1] == '.')
         domain.len--;
     if (domain.len == 0 || domain.at[0] == '.')

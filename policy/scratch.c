@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "policy/header.h"
+#include "policy/idn.h"
 
 enum {
     REGEX_KEPT = 256,                /* answers; a power of two */
@@ -156,7 +157,8 @@ is_from(const struct facts_pair *header)
     return slice_eq_nocase(slice_trim(header->name), SLICE_LIT("From"));
 }
 
-/* Octets of all From fields: no address is longer than its source. */
+/* Room for the addresses of all From fields: none is longer than its source,
+ * but that A-labels may be (one letter of two octets gives seven). */
 static size_t
 from_octets(const struct scratch *s)
 {
@@ -164,7 +166,8 @@ from_octets(const struct scratch *s)
 
     for (size_t i = 0; i < s->n_headers; i++)
         if (is_from(&s->header[i]))
-            n += s->header[i].value.len;
+            n += s->header[i].value.len *
+                 (idn_is_ascii(s->header[i].value) ? 1 : 4);
     return n < SCRATCH_TEXT_MAX ? n : SCRATCH_TEXT_MAX;
 }
 
@@ -180,6 +183,9 @@ from_parse(struct scratch *s, struct slice raw, size_t *max, size_t *used,
     while (header_next_address(&it, &a)) {
         char *to = s->from_text + *used;
 
+        if (idn_address((struct slice){a.text, a.len}, a.text, sizeof a.text,
+                        &a.len) == IDN_ENOMEM)
+            return false;
         if (a.len > size - *used || s->from.n == SCRATCH_FROM_MAX) {
             s->from.garbage = true;
             return true;

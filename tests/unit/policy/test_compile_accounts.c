@@ -34,8 +34,8 @@ static const struct compile_row accounts_rows[] = {
      "\"*@domain\"\n"
      "5:16: address: \"a@[1.2.3.4]\" has an address literal for a "
      "domain\n"
-     "6:16: address: \"\303\244@x.example\" is not ASCII: write a "
-     "domain as an A-label (xn--...)\n"
+     "6:16: address: \"\303\244@x.example\" is not ASCII, and not for an "
+     "account: only its domain may be internationalized\n"
      "7:16: address: \"a@b@c\" is not an address\n"
      "8:16: address: \"<a@b>\" is not an address\n"},
     {"same address", 0,

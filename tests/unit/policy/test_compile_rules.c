@@ -215,9 +215,14 @@ static const struct compile_row conditions_rows[] = {
      "4:29: \"vip\": there is no such list\n"
      "4:46: \"vip\": there is no such list\n"},
     {"U-label in address", 0,
-     RULES "  - {match: {sender: a@m\303\274nchen.example}, route: mta}\n",
-     "4:22: sender: \"a@m\303\274nchen.example\": write the domain as "
-     "an A-label (xn--...)\n"},
+     RULES "  - {match: {sender: a@m\303\274nchen.example}, route: mta}\n", ""},
+    {"no U-label", 0,
+     RULES "  - {match: {sender: a@-\303\274, sender_domain: -\303\274, "
+           "recipient: '*@-\303\274'}, route: mta}\n",
+     "4:22: sender: the domain of \"a@-\303\274\" is not one that IDNA "
+     "allows\n"
+     "4:43: sender_domain: \"-\303\274\" is not a domain name that IDNA "
+     "allows\n"},
     {"domain", 0,
      RULES "  - {match: {sender_domain: a@x.example, recipient_domain: a_b "
            "c}, route: mta}\n",
