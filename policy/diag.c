@@ -7,26 +7,33 @@
 #include <stdio.h>
 #include <string.h>
 
+_Static_assert(DIAG_FILES >= DIAG_MAX * DIAG_FILE_MIN,
+               "each item has room for its file");
+
 /* A copy that lasts as long as the diag; of a long path the end, which says
- * more. */
+ * more.  Each item that may still come has its DIAG_FILE_MIN octets. */
 static const char *
 diag_file(struct diag *d, const char *file)
 {
-    size_t len, cut;
-    char *room;
+    size_t kept = (size_t)(DIAG_MAX - 1 - d->n) * DIAG_FILE_MIN;
+    size_t room = DIAG_FILES - d->used - kept, len;
+    char *to = d->files + d->used;
 
     if (file == NULL)
         return NULL;
+    if (room > DIAG_FILE)
+        room = DIAG_FILE;
     len = strlen(file);
-    cut = len >= DIAG_FILE ? len - DIAG_FILE + 1 : 0;
-    for (unsigned i = 0; i < d->n_files; i++)
-        if (strcmp(d->file[i], file + cut) == 0)
-            return d->file[i];
-    if (d->n_files == DIAG_FILES)
-        return "(another file)";
-    room = d->file[d->n_files++];
-    memcpy(room, file + cut, len - cut + 1);
-    return room;
+    if (len >= room) {
+        file += len - room + 1;
+        len = room - 1;
+    }
+    for (const char *at = d->files; at < to; at += strlen(at) + 1)
+        if (strcmp(at, file) == 0)
+            return at;
+    memcpy(to, file, len + 1);
+    d->used += (unsigned)len + 1;
+    return to;
 }
 
 static void

@@ -20,9 +20,10 @@ enum diag_level { DIAG_ERROR, DIAG_WARNING };
 
 enum {
     DIAG_MAX = 100,
-    DIAG_TEXT = 240, /* octets, NUL included */
-    DIAG_FILES = 16, /* different files that can be named */
-    DIAG_FILE = 512, /* octets of a path, NUL included */
+    DIAG_TEXT = 240,      /* octets, NUL included */
+    DIAG_FILE = 512,      /* octets of a path, NUL included; */
+    DIAG_FILE_MIN = 128,  /* of each of many long ones */
+    DIAG_FILES = 24 << 10 /* of all paths */
 };
 
 struct diag_item {
@@ -36,8 +37,8 @@ struct diag {
     unsigned n;        /* used in item */
     unsigned n_errors; /* all errors found, also those not kept */
     unsigned dropped;  /* found after item was full */
-    unsigned n_files;  /* used in file */
-    char file[DIAG_FILES][DIAG_FILE];
+    unsigned used;     /* octets in files */
+    char files[DIAG_FILES];
 };
 
 /* Records one error.  Always returns false, so that a check can end with

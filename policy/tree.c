@@ -347,6 +347,17 @@ syntax_error(struct builder *b)
     }
 }
 
+/* Lines would be counted in two ways. */
+static bool
+is_foreign_break(struct slice s)
+{
+    uint32_t code = utf8_code(s);
+
+    if (code == '\r')
+        return s.len < 2 || s.at[1] != '\n';
+    return code == 0x85 || code == 0x2028 || code == 0x2029;
+}
+
 /* UTF-8 without controls: libyaml would find the same, but not say where. */
 static bool
 check_bytes(struct builder *b)
@@ -361,10 +372,22 @@ check_bytes(struct builder *b)
         unsigned char c = (unsigned char)b->text.at[i];
         size_t n = utf8_length(slice_from(b->text, i));
 
+        if (i == 0 && (slice_starts(b->text, "\xFF\xFE") ||
+                       slice_starts(b->text, "\xFE\xFF")))
+            return diag_error(b->diag, at,
+                              "the file is UTF-16: save it as "
+                              "UTF-8");
         if (n == 0)
             return diag_error(b->diag, at, "the octet 0x%02X is not UTF-8", c);
         if (c == '\0')
-            return diag_error(b->diag, at, "a NUL octet");
+            return diag_error(b->diag, at,
+                              "a NUL octet (is the file UTF-16? "
+                              "Save it as UTF-8)");
+        if (is_foreign_break(slice_from(b->text, i)))
+            return diag_error(b->diag, at,
+                              "U+%04X ends a line for YAML, though not for "
+                              "editors: leave it out",
+                              (unsigned)utf8_code(slice_from(b->text, i)));
         if (!utf8_is_text(slice_from(b->text, i)))
             return diag_error(b->diag, at, "a control character, U+%04X",
                               (unsigned)utf8_code(slice_from(b->text, i)));

@@ -160,7 +160,7 @@ conf_load(const char *path, struct diag *d)
     if (read_for_compiler(&list, path, &text, &len, err, sizeof err)) {
         p = policy_compile(text, len, path, &files, d);
     } else {
-        d->n = d->n_errors = d->dropped = 0;
+        d->n = d->n_errors = d->dropped = d->used = 0;
         diag_error(d, (struct loc){path, 0, 0}, "cannot read it: %s", err);
     }
     while (list != NULL) {

@@ -73,13 +73,13 @@ file_names_outlast_their_owner(void **state)
     free(name);
     assert_string_equal(d.item[0].at.file, "/etc/x");
     assert_ptr_equal(d.item[0].at.file, d.item[1].at.file);
-    assert_int_equal(d.n_files, 1);
+    assert_int_equal(d.used, sizeof "/etc/x");
     diag_error(&d, (struct loc){NULL, 0, 0}, "c");
     assert_null(d.item[2].at.file);
 }
 
 static void
-many_and_long_file_names(void **state)
+of_a_long_path_the_end(void **state)
 {
     char name[DIAG_FILE + 100];
 
@@ -90,13 +90,36 @@ many_and_long_file_names(void **state)
     diag_error(&d, (struct loc){name, 1, 1}, "long");
     assert_int_equal(strlen(d.item[0].at.file), DIAG_FILE - 1);
     assert_non_null(strstr(d.item[0].at.file, "/a.txt"));
-    for (unsigned i = 0; i < DIAG_FILES + 3; i++) {
-        snprintf(name, sizeof name, "/%u", i);
-        diag_error(&d, (struct loc){name, 1, 1}, "x");
+}
+
+/* As many files as there are items, each with at least the end of its path;
+ * short ones are whole. */
+static void
+each_item_has_a_file_of_its_own(void **state)
+{
+    static const size_t lengths[] = {5,   60,        DIAG_FILE_MIN,
+                                     250, DIAG_FILE, 2 * DIAG_FILE};
+
+    for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+        char name[2 * DIAG_FILE + 1];
+
+        empty(state);
+        for (unsigned i = 0; i < DIAG_MAX + 3; i++) {
+            memset(name, 'x', lengths[k]);
+            snprintf(name + lengths[k] - 4, 5, "/%03u", i);
+            diag_error(&d, (struct loc){name, 1, 1}, "x");
+        }
+        assert_int_equal(d.n, DIAG_MAX);
+        for (unsigned i = 0; i < DIAG_MAX; i++) {
+            size_t len = strlen(d.item[i].at.file);
+
+            assert_int_equal(strtoul(d.item[i].at.file + len - 3, NULL, 10), i);
+            assert_in_range(
+                len,
+                lengths[k] < DIAG_FILE_MIN ? lengths[k] : DIAG_FILE_MIN - 1,
+                DIAG_FILE - 1);
+        }
     }
-    assert_int_equal(d.n_files, DIAG_FILES);
-    assert_string_equal(d.item[DIAG_FILES - 1].at.file, "/14");
-    assert_string_equal(d.item[DIAG_FILES].at.file, "(another file)");
 }
 
 static void
@@ -126,7 +149,8 @@ main(void)
         cmocka_unit_test_setup(more_than_it_holds, empty),
         cmocka_unit_test_setup(long_text_is_cut, empty),
         cmocka_unit_test_setup(file_names_outlast_their_owner, empty),
-        cmocka_unit_test_setup(many_and_long_file_names, empty),
+        cmocka_unit_test_setup(of_a_long_path_the_end, empty),
+        cmocka_unit_test_setup(each_item_has_a_file_of_its_own, empty),
         cmocka_unit_test_setup(sorts_as_one_reads, empty),
     };
 

@@ -119,6 +119,106 @@ goes_on_where_it_can(void **state)
     assert_null(read_tree("{a: 1, ", TREE_EINVAL));
 }
 
+/* With the place of each, and only what test_compile_settings.c has not. */
+static void
+refused_where_it_stands(void **state)
+{
+    static const struct {
+        const char *name, *yaml;
+        size_t len; /* 0: up to the NUL */
+        const char *want;
+    } rows[] = {
+        {"UTF-16, little end first", "\377\376a\0", 4,
+         "1:1 the file is UTF-16: save it as UTF-8"},
+        {"UTF-16, big end first", "\376\377\0a", 4,
+         "1:1 the file is UTF-16: save it as UTF-8"},
+        {"UTF-16 without a mark", "a\0:\0", 4,
+         "1:2 a NUL octet (is the file UTF-16? Save it as UTF-8)"},
+        {"Latin 1", "a: 1\nb: M\374ller\n", 0,
+         "2:5 the octet 0xFC is not UTF-8"},
+        {"cut short", "a: \342\202", 0, "1:4 the octet 0xE2 is not UTF-8"},
+        {"over U+10FFFF", "a: \364\220\200\200", 0,
+         "1:4 the octet 0xF4 is not UTF-8"},
+        {"a mark in the middle", "a: 1\nb: \357\273\277x\n", 0,
+         "2:4 a control character, U+FEFF"},
+        {"CR alone", "a: 1\rb: 2\n", 0,
+         "1:5 U+000D ends a line for YAML, though not for editors: leave it "
+         "out"},
+        {"next line", "a: 1\nb: x\302\205y\n", 0,
+         "2:5 U+0085 ends a line for YAML, though not for editors: leave it "
+         "out"},
+        {"line separator", "a: x\342\200\250y\n", 0,
+         "1:5 U+2028 ends a line for YAML, though not for editors: leave it "
+         "out"},
+        {"number tag", "a: 1\nb: [!!int \"5\"]\n", 0,
+         "2:5 tags are not used here: leave out \"tag:yaml.org,2002:int\""},
+        {"binary tag", "a: !!binary |\n  aGVsbG8=\n", 0,
+         "1:4 tags are not used here: leave out "
+         "\"tag:yaml.org,2002:binary\""},
+        {"tag of a map", "a: !x {b: c}\n", 0,
+         "1:4 tags are not used here: leave out \"!x\""},
+        {"tag of a list", "a:\n- !y [b]\n", 0,
+         "2:3 tags are not used here: leave out \"!y\""},
+        {"undefined tag handle", "a: !h!x b\n", 0,
+         "1:4 found undefined tag handle, while parsing a node"},
+        {"unknown directive", "%YAML 2.0\n---\na: 1\n", 0,
+         "1:1 found incompatible YAML document"},
+        {"directive twice", "%YAML 1.1\n%YAML 1.1\n---\na: 1\n", 0,
+         "2:1 found duplicate %YAML directive"},
+        {"twice among many",
+         "{a: 1, b: 1, c: 1, d: 1, e: 1, f: 1, g: 1, h: 1,\n"
+         " i: 1, 'a': 2}\n",
+         0, "2:8 \"a\" is given twice, first in line 1"},
+        {"merge key of an alias", "a: &x {b: 1}\nc:\n  <<: *x\n", 0,
+         "3:3 merge keys (<<) are not supported: write the keys out"},
+        {"anchor on an alias", "a: &x [&x *x]\n", 0,
+         "1:11 did not find expected ',' or ']', while parsing a flow "
+         "sequence"},
+        {"alias around", "a: &x {b: &y [{c: *x}]}\n", 0,
+         "1:19 the alias \"x\" would hold itself"},
+        {"alias as a key", "a: &x b\n*x : c\n", 0, ""},
+        {"alias of a list as a key", "a: &x [b]\n*x : c\n", 0,
+         "1:4 a key must be a word, not a list or a map"},
+        {"a map as a key", "a: 1\n? {b: c}\n: d\n", 0,
+         "2:3 a key must be a word, not a list or a map"},
+        {"tab in a line", "a: 1\nb:\n  c: 1\n\td: 2\n", 0,
+         "4:1 a tab: YAML indents with spaces"},
+        {"tab between", "a:\t1\n", 0, ""},
+        {"document end and more", "a: 1\n...\nb: 2\n", 0,
+         "3:1 did not find expected <document start>"},
+        {"stray bracket", "a: 1\nb: ]\n", 0,
+         "2:4 did not find expected node content, while parsing a block node"},
+        {"open quote", "a: 1\nb: 'x\n", 0,
+         "3:1 found unexpected end of stream, while scanning a quoted scalar "
+         "that begins in line 2"},
+        {"bad escape", "a: \"\\q\"\n", 0,
+         "1:5 found unknown escape character, while parsing a quoted scalar"},
+        {"escaped surrogate", "a: \"\\ud800\"\n", 0,
+         "1:7 found invalid Unicode character escape code, while parsing a "
+         "quoted scalar"},
+    };
+
+    unsigned bad = 0;
+
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        size_t len = rows[i].len > 0 ? rows[i].len : strlen(rows[i].yaml);
+        char got[DIAG_TEXT + 30] = "";
+        struct node *root;
+
+        memset(&d, 0, sizeof d);
+        tree_read(arena, rows[i].yaml, len, "f", &d, &root);
+        if (d.n > 0)
+            snprintf(got, sizeof got, "%u:%u %s", d.item[0].at.line,
+                     d.item[0].at.col, d.item[0].text);
+        if (d.n_errors > 1 || strcmp(got, rows[i].want) != 0) {
+            print_error("%s: %s\nwant: %s\n", rows[i].name, got, rows[i].want);
+            bad++;
+        }
+    }
+    assert_int_equal(bad, 0);
+    (void)state;
+}
+
 /* Nine levels of nine: 400 million values in 300 octets. */
 static void
 alias_bombs_are_refused(void **state)
@@ -355,6 +455,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(every_node_knows_its_place),
         TEST(goes_on_where_it_can),
+        TEST(refused_where_it_stands),
         TEST(alias_bombs_are_refused),
         TEST(depth),
         TEST(too_large),
