@@ -421,6 +421,7 @@ compile_tree(struct compile *c, const struct node *root)
     if (!ok || c->nomem)
         return false;
     compile_warn_unused_lists(c);
+    compile_warn(c);
     compile_check_rules(c);
     return compile_sort_plans(c) && build_index(c);
 }

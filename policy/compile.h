@@ -302,6 +302,11 @@ const struct plan *compile_plan(struct compile *c, struct loc at,
                                 const struct plan *like);
 bool compile_sort_plans(struct compile *c);
 
+/* ---- compile_warn.c ---- */
+
+/* What nothing uses; routes that never apply. */
+void compile_warn(struct compile *c);
+
 /* Unreachable rules; what the milter must ask the MTA for. */
 void compile_check_rules(struct compile *c);
 
