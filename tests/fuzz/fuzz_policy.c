@@ -4,6 +4,9 @@
  * A policy or an error, never both and never neither; every place lies in a
  * file; what was compiled once compiles again, to the same plans; its tests
  * run, and twice with one result.
+ *
+ * What stands behind a line "# ----" is another file, "more.yaml", which the
+ * first may include; a pattern stands for it and for one that is missing.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -22,6 +25,8 @@ check(bool good)
     if (!good)
         abort();
 }
+
+static struct slice included; /* more.yaml */
 
 /* What a list or map file holds, whatever its name. */
 static bool
@@ -42,10 +47,48 @@ read_file(void *cookie, const char *path, const char **ret_text,
         *ret_text = zone;
         *ret_len = sizeof zone - 1;
     }
+    if (slice_ends_nocase(slice_of(path), SLICE_LIT("/more.yaml"))) {
+        *ret_text = included.at;
+        *ret_len = included.len;
+    }
     return true;
 }
 
-static const struct policy_files files = {.read_file = read_file};
+static bool
+find_files(void *cookie, const char *pattern, const char *const **ret,
+           size_t *ret_n, char *err, size_t err_size)
+{
+    static const char *const path[] = {"/c/more.yaml", "/c/0"};
+
+    (void)cookie;
+    if (pattern[0] != '/') {
+        snprintf(err, err_size, "not absolute");
+        return false;
+    }
+    *ret = path;
+    *ret_n = pattern[strlen(pattern) - 1] == '?' ? 2 : 1;
+    return true;
+}
+
+static const struct policy_files files = {.read_file = read_file,
+                                          .glob = find_files};
+
+/* The first of the two files; the second is left in `included`. */
+static struct slice
+split(const char *data, size_t size)
+{
+    static const char mark[] = "\n# ----\n";
+    const char *at = memmem(data, size, mark, sizeof mark - 1);
+    struct slice s = {data, size};
+
+    included = (struct slice){"", 0};
+    if (at != NULL) {
+        s.len = (size_t)(at - data) + 1;
+        included.at = at + sizeof mark - 1;
+        included.len = size - s.len - (sizeof mark - 2);
+    }
+    return s;
+}
 
 static void
 check_diag(const struct diag *d)
@@ -97,8 +140,8 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct diag d;
-    struct policy *p =
-        policy_compile((const char *)data, size, "/c/f", &files, &d);
+    struct slice text = split((const char *)data, size);
+    struct policy *p = policy_compile(text.at, text.len, "/c/f", &files, &d);
     struct policy *again;
 
     check((p == NULL) == (d.n_errors > 0));
@@ -107,7 +150,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     check_lookups(p);
     check_proofs(p, &d);
-    again = policy_compile((const char *)data, size, "/c/f", &files, &d);
+    again = policy_compile(text.at, text.len, "/c/f", &files, &d);
     check(again != NULL && again->n_plans == p->n_plans);
     for (size_t i = 0; i < p->n_plans; i++)
         check(p->plans[i]->hash == again->plans[i]->hash);
