@@ -197,9 +197,10 @@ check_early(struct compile *c)
         if (rule_refuses(r) && e.yes && open != NULL)
             diag_warning(c->diag, r->at,
                          "the rule \"%s\" can refuse only at the end of the "
-                         "message, not at RCPT: the rule \"%s\" in line %u "
+                         "message, not at RCPT: the rule \"%s\" in %s "
                          "looks into the message first",
-                         r->name, open->name, open->at.line);
+                         r->name, open->name,
+                         compile_place(r->at, open->at).text);
         if (rule_refuses(r) && e.yes && blocked == NULL)
             p->needs |= POLICY_NEEDS_RCPT_REPLY;
         if (rule_refuses(r) || e.yes || e.no)

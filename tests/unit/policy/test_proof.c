@@ -39,7 +39,7 @@ static const struct compile_row rows[] = {
            "  - {recipient: a@b, expect: discard}\n"
            "  - {recipient: a@b, expect: reject}\n"
            "  - {recipient: a@b, expect: defer}\n",
-     ""},
+     "5:9: warning: the pool \"p\" is not used: no rule leads to it\n"},
     {"before the rules", 0,
      HEAD "tests: [{recipient: a@b, expect: mta, rule: r}]\n"
           "rules: [{name: r, route: mta}]\n",
