@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "policy/index.h"
+#include "policy/rule_index.h"
 #include "policy/set.h"
 
 enum { FORMAT_VERSION = 1 };
@@ -347,8 +348,9 @@ build_index(struct compile *c)
     x->internal_domains =
         domain_set(c, p->internal_domains, p->n_internal_domains);
     x->id = compile_alloc(c, p->n_accounts, sizeof *x->id);
-    if (c->nomem)
-        return false;
+    x->rules = rule_index_new(c->arena, c->scratch, p->rules, p->n_rules);
+    if (c->nomem || x->rules == NULL)
+        return compile_nomem(c);
     for (size_t i = 0; i < p->n_accounts; i++) {
         const struct account *a = &p->accounts[i];
         char identity[IDENTITY_MAX + 1];

@@ -6,8 +6,10 @@
 #include <stdio.h>
 
 #include "policy/decide_private.h"
+#include "policy/index.h"
 #include "policy/line.h"
 #include "policy/match.h"
+#include "policy/rule_index.h"
 
 const char *
 action_name(enum action a)
@@ -244,18 +246,24 @@ shadow_try(const struct policy *p, const struct rule *r, struct match *m,
     d->n_candidates = 0; /* what it would have tried */
 }
 
-/* Walks the rules; true = decided. */
+/* Walks the rules that the index names, all when it is NULL; true = decided. */
 static bool
-walk(const struct policy *p, struct match *m, struct decision *d,
-     struct trace *trace)
+walk(const struct policy *p, const struct rule_index *index, struct match *m,
+     struct decision *d, struct trace *trace)
 {
     const struct rule last = default_rule(p);
-    bool may_refuse = false;
+    bool may_refuse = false, more = true;
+    struct rule_walk w;
 
-    for (size_t i = 0; i <= p->n_rules && !m->nomem; i++) {
-        const struct rule *r = i < p->n_rules ? &p->rules[i] : &last;
+    rule_walk_start(&w, index, p->n_rules, m);
+    while (more && !m->nomem) {
+        const struct rule *r = &last;
         enum truth t;
+        size_t i;
 
+        more = rule_walk_next(&w, &i);
+        if (more)
+            r = &p->rules[i];
         if (r->shadow) {
             shadow_try(p, r, m, d, trace);
             continue;
@@ -272,9 +280,10 @@ walk(const struct policy *p, struct match *m, struct decision *d,
     return false;
 }
 
-enum decide_result
-decide(const struct policy *p, const struct facts *f, struct slice recipient,
-       struct scratch *s, struct decision *ret, struct trace *trace)
+static enum decide_result
+decide_with(const struct policy *p, const struct rule_index *index,
+            const struct facts *f, struct slice recipient, struct scratch *s,
+            struct decision *ret, struct trace *trace)
 {
     struct match m;
 
@@ -286,7 +295,7 @@ decide(const struct policy *p, const struct facts *f, struct slice recipient,
     ret->edits = NULL;
     ret->n_shadows = 0;
     ret->n_candidates = 0;
-    if (!walk(p, &m, ret, trace)) {
+    if (!walk(p, index, &m, ret, trace)) {
         /* A default that routes to an account, for a sender that it cannot
          * serve: as if we were not there. */
         const struct rule last = default_rule(p);
@@ -304,4 +313,23 @@ decide(const struct policy *p, const struct facts *f, struct slice recipient,
     ret->unparseable = m.unparseable;
     ret->regex_limit = m.regex_limit;
     return DECIDE_OK;
+}
+
+enum decide_result
+decide(const struct policy *p, const struct facts *f, struct slice recipient,
+       struct scratch *s, struct decision *ret, struct trace *trace)
+{
+    const struct rule_index *index = NULL;
+
+    if (p->index != NULL && trace == NULL)
+        index = p->index->rules;
+    return decide_with(p, index, f, recipient, s, ret, trace);
+}
+
+enum decide_result
+decide_scan(const struct policy *p, const struct facts *f,
+            struct slice recipient, struct scratch *s, struct decision *ret,
+            struct trace *trace)
+{
+    return decide_with(p, NULL, f, recipient, s, ret, trace);
 }

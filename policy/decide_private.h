@@ -23,4 +23,10 @@ bool decide_list(const struct decide_listing *asked, const struct plan *plan,
                  struct candidate ret[CANDIDATES_MAX], unsigned *ret_n,
                  char *why);
 
+/* decide() by asking every rule in turn: what it does for a trace, and what
+ * tests hold it against. */
+enum decide_result decide_scan(const struct policy *p, const struct facts *f,
+                               struct slice recipient, struct scratch *s,
+                               struct decision *ret, struct trace *trace);
+
 #endif

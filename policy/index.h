@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct rule_index;
 struct string_set;
 struct table;
 struct account;
@@ -24,6 +25,7 @@ struct policy_index {
     struct string_set *mta_domains, *internal_domains; /* patterns */
     size_t n_ids;
     struct policy_id *id; /* sorted by id */
+    struct rule_index *rules;
 };
 
 #endif

@@ -4,6 +4,7 @@
 #include "policy/match.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 
 #include "policy/address.h"
 #include "policy/glob.h"
@@ -217,6 +218,18 @@ any_network(const struct pattern *p, size_t n,
     return false;
 }
 
+bool
+match_client_text(const struct facts_client *client, char ret[CLIENT_TEXT])
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};
+    bool is_ipv4 = memcmp(client->address, mapped, sizeof mapped) == 0;
+
+    static_assert(CLIENT_TEXT == INET6_ADDRSTRLEN, "as match.h says");
+    return client->known &&
+           inet_ntop(is_ipv4 ? AF_INET : AF_INET6,
+                     client->address + is_ipv4 * 12, ret, CLIENT_TEXT) != NULL;
+}
+
 static enum truth
 match_client_name(struct match *m, const struct condition *c, struct slice name)
 {
@@ -233,9 +246,7 @@ static enum truth
 match_client(struct match *m, const struct condition *c)
 {
     const struct facts_client *client = &m->f->client;
-    char text[INET6_ADDRSTRLEN] = "";
-    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255};
-    bool is_ipv4 = memcmp(client->address, mapped, sizeof mapped) == 0;
+    char text[CLIENT_TEXT];
 
     if (any_network(c->pattern, c->n_patterns, client))
         return TRUTH_YES;
@@ -243,9 +254,7 @@ match_client(struct match *m, const struct condition *c)
         !slice_eq_nocase(client->name, SLICE_LIT("unknown")) &&
         match_client_name(m, c, client->name) == TRUTH_YES)
         return TRUTH_YES;
-    if (!client->known ||
-        inet_ntop(is_ipv4 ? AF_INET : AF_INET6, client->address + is_ipv4 * 12,
-                  text, sizeof text) == NULL)
+    if (!match_client_text(client, text))
         return TRUTH_NO;
     return truth_of(
         match_any_pattern(m, c, (struct value){.text = slice_of(text)}));

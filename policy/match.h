@@ -65,4 +65,31 @@ void match_explain(struct match *m, const struct condition *c,
 bool match_network(const struct network *net,
                    const struct facts_client *client);
 
+enum { CLIENT_TEXT = 46 /* INET6_ADDRSTRLEN */ };
+
+/* The client's address as patterns see it: IPv4 when it is IPv4.  False when
+ * it is not known. */
+bool match_client_text(const struct facts_client *client,
+                       char ret[CLIENT_TEXT]);
+
+/* ---- finding patterns without asking each (policy/rule_index.h) ----
+ *
+ * The contract: when a pattern has a text and matches a value, then one of
+ * the value's texts, or one of their tails, is the pattern's text, without
+ * case.  The reverse need not hold. */
+
+/* Keys on sender, recipient, client, auth and From.  False: the pattern has
+ * no text. */
+bool match_pattern_text(enum match_key key, const struct pattern *p,
+                        struct slice *ret);
+
+/* Tails are what follows octet 1 and begins with `tail`; NUL = none count. */
+typedef void match_text_fn(void *cookie, enum match_key key, struct slice text,
+                           char tail);
+
+/* Calls fn for each text that the key's value has.  From must be known and
+ * readable. */
+void match_each_text(struct match *m, enum match_key key, match_text_fn *fn,
+                     void *cookie);
+
 #endif

@@ -48,6 +48,8 @@ struct scratch {
     pcre2_match_data *match;
     pcre2_jit_stack *stack;
     struct regex_slot regex[REGEX_KEPT];
+
+    struct rule_message_hits hits;
 };
 
 struct scratch *
@@ -76,6 +78,7 @@ scratch_reset(struct scratch *s)
     s->header = NULL;
     s->n_headers = 0;
     s->text_used = 0;
+    s->hits.index = NULL;
     s->message++;
 }
 
@@ -222,6 +225,12 @@ scratch_from(struct scratch *s)
         }
     s->from_done = true;
     return &s->from;
+}
+
+struct rule_message_hits *
+scratch_rule_hits(struct scratch *s)
+{
+    return &s->hits;
 }
 
 /* ---- expressions ---- */

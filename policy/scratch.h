@@ -13,6 +13,7 @@
 
 #include "policy/decide.h"
 #include "policy/facts.h"
+#include "policy/rule_index.h"
 
 enum {
     SCRATCH_TEXT_MAX = 1 << 20, /* octets of decoded text for a message */
@@ -46,6 +47,9 @@ bool scratch_header(struct scratch *s, size_t i, struct scratch_text *ret);
 
 /* The addresses of all From fields.  NULL = out of memory. */
 const struct scratch_from *scratch_from(struct scratch *s);
+
+/* What this message has found in the rules (policy/rule_walk.c). */
+struct rule_message_hits *scratch_rule_hits(struct scratch *s);
 
 /* Is the expression (pcre2_code) found in the value?  keep: the value stays
  * where it is until the scratch is reset, so the answer can be kept. */
