@@ -11,10 +11,36 @@ is_control(char c)
     return (unsigned char)c < 0x20 || c == 0x7f;
 }
 
+/* Where an octet has no place, unless quoted.  (Every message's addresses come
+ * this way several times: a table.) */
+enum {
+    NOT_IN_LOCAL = 1 << 0,
+    NOT_IN_DOMAIN = 1 << 1,
+    NOT_IN_LITERAL = 1 << 2,
+    NOT_IN_ROUTE = 1 << 3,
+    NOWHERE = NOT_IN_LOCAL | NOT_IN_DOMAIN | NOT_IN_LITERAL | NOT_IN_ROUTE,
+};
+
+static const unsigned char misplaced[256] = {
+    [' '] = NOWHERE,
+    ['<'] = NOWHERE,
+    ['>'] = NOWHERE,
+    ['['] = NOWHERE,
+    ['\\'] = NOWHERE,
+    [']'] = NOT_IN_LOCAL | NOT_IN_DOMAIN | NOT_IN_ROUTE,
+    [','] = NOT_IN_LOCAL | NOT_IN_DOMAIN | NOT_IN_ROUTE,
+    [':'] = NOT_IN_LOCAL | NOT_IN_DOMAIN | NOT_IN_ROUTE,
+    ['('] = NOT_IN_LOCAL | NOT_IN_DOMAIN,
+    [')'] = NOT_IN_LOCAL | NOT_IN_DOMAIN,
+    [';'] = NOT_IN_LOCAL | NOT_IN_DOMAIN,
+    ['"'] = NOT_IN_DOMAIN | NOT_IN_LITERAL | NOT_IN_ROUTE,
+    ['@'] = NOT_IN_DOMAIN | NOT_IN_LITERAL | NOT_IN_ROUTE,
+};
+
 static bool
-is_one_of(char c, const char *set)
+is_misplaced(char c, unsigned where)
 {
-    return c != '\0' && strchr(set, c) != NULL;
+    return (misplaced[(unsigned char)c] & where) != 0;
 }
 
 /* Octets of a bracketed literal at the start of s; 0 = it does not end. */
@@ -24,7 +50,7 @@ literal_length(struct slice s)
     for (size_t i = 1; i < s.len; i++) {
         if (s.at[i] == ']')
             return i + 1;
-        if (is_control(s.at[i]) || is_one_of(s.at[i], " <>[\\\"@"))
+        if (is_control(s.at[i]) || is_misplaced(s.at[i], NOT_IN_LITERAL))
             return 0;
     }
     return 0;
@@ -49,7 +75,7 @@ skip_route(struct slice *s)
                 return false;
             i += n;
         }
-        while (i < s->len && !is_one_of(s->at[i], ",:@ <>[]\"\\"))
+        while (i < s->len && !is_misplaced(s->at[i], NOT_IN_ROUTE))
             i++;
         if (i == s->len)
             return false;
@@ -76,7 +102,7 @@ local_is_good(struct slice s)
         } else if (quoted && s.at[i] == '\\') {
             if (++i == s.len || is_control(s.at[i]))
                 return false;
-        } else if (!quoted && is_one_of(s.at[i], " <>()[],;:\\")) {
+        } else if (!quoted && is_misplaced(s.at[i], NOT_IN_LOCAL)) {
             return false;
         }
     }
@@ -92,7 +118,7 @@ domain_is_good(struct slice s, bool *ret_literal)
     if (*ret_literal)
         return literal_length(s) == s.len && s.len > 2;
     for (size_t i = 0; i < s.len; i++)
-        if (is_control(s.at[i]) || is_one_of(s.at[i], " <>()[],;:\\\"@"))
+        if (is_control(s.at[i]) || is_misplaced(s.at[i], NOT_IN_DOMAIN))
             return false;
     return s.at[0] != '.';
 }

@@ -353,15 +353,9 @@ build_index(struct compile *c)
         return compile_nomem(c);
     for (size_t i = 0; i < p->n_accounts; i++) {
         const struct account *a = &p->accounts[i];
-        char identity[IDENTITY_MAX + 1];
 
-        if (a->is_template)
-            continue;
-        x->id[x->n_ids].account = a;
-        x->id[x->n_ids].id =
-            mailbox_identity(a->address, a->smarthost->name, identity);
-        if (x->id[x->n_ids++].id == 0)
-            return compile_nomem(c);
+        if (!a->is_template)
+            x->id[x->n_ids++] = (struct policy_id){a->id, a};
     }
     qsort(x->id, x->n_ids, sizeof *x->id, compare_id);
     p->index = x;

@@ -218,8 +218,11 @@ check_identity(struct compile *c, struct account *a)
     char *copy;
     void *old;
 
-    if (mailbox_identity(a->address, a->smarthost->name, identity) == 0)
+    a->id = mailbox_identity(a->address, a->smarthost->name, identity);
+    if (a->id == 0)
         return compile_nomem(c);
+    if (a->is_template)
+        a->id = 0;
     copy = compile_copy(c, slice_of(identity));
     if (copy == NULL || !table_add(c->identities, slice_of(copy), a, &old))
         return compile_nomem(c);

@@ -81,7 +81,8 @@ static enum truth
 rule_matches(const struct policy *p, const struct rule *r, struct match *m,
              struct decision *ret, struct trace *trace)
 {
-    const struct decide_listing asked = {p, m->f, .check_trust = true};
+    const struct decide_listing asked = {p, m->f, m->scratch,
+                                         .check_trust = true};
     enum truth t = match_condition(m, &r->match);
     char *why = NULL;
 
@@ -251,9 +252,9 @@ static bool
 walk(const struct policy *p, const struct rule_index *index, struct match *m,
      struct decision *d, struct trace *trace)
 {
-    const struct rule last = default_rule(p);
     bool may_refuse = false, more = true;
     struct rule_walk w;
+    struct rule last;
 
     rule_walk_start(&w, index, p->n_rules, m);
     while (more && !m->nomem) {
@@ -264,6 +265,8 @@ walk(const struct policy *p, const struct rule_index *index, struct match *m,
         more = rule_walk_next(&w, &i);
         if (more)
             r = &p->rules[i];
+        else
+            last = default_rule(p);
         if (r->shadow) {
             shadow_try(p, r, m, d, trace);
             continue;

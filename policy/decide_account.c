@@ -2,15 +2,16 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <math.h>
-#include <stdio.h>
 
 #include "policy/address.h"
 #include "policy/decide_private.h"
 #include "policy/header.h"
 #include "policy/idn.h"
+#include "policy/index.h"
 #include "policy/line.h"
 #include "policy/match.h"
 #include "policy/pick.h"
+#include "policy/scratch.h"
 
 /* Why not: `what`, with the value it is about behind it.  Always false. */
 static bool
@@ -252,21 +253,29 @@ template_fill(const struct account *a, struct slice raw,
 
 /* ---- mailboxes ---- */
 
-/* Without trust.  *ret_nomem is set, never cleared. */
-static bool
-mailbox_fill(const struct account *a, struct slice sender, struct mailbox *ret,
-             char *why, bool *ret_nomem)
+static void
+mailbox_of_named(const struct account *a, struct mailbox *ret)
 {
-    char identity[IDENTITY_MAX + 1];
-
-    if (a->is_template) {
-        if (!template_fill(a, sender, ret->address, why))
-            return false;
-    } else {
-        snprintf(ret->address, sizeof ret->address, "%s", a->address);
-    }
     ret->account = a;
-    ret->id = mailbox_identity(ret->address, a->smarthost->name, identity);
+    ret->id = a->id;
+    memcpy(ret->address, a->address, strlen(a->address) + 1);
+}
+
+/* Without trust.  *ret_nomem is set, never cleared; a template's identity is
+ * written into `identity`. */
+static bool
+mailbox_fill(const struct account *a, struct slice sender, struct scratch *s,
+             struct mailbox *ret, char identity[IDENTITY_MAX + 1], char *why,
+             bool *ret_nomem)
+{
+    if (!a->is_template) {
+        mailbox_of_named(a, ret);
+        return true;
+    }
+    if (!template_fill(a, sender, ret->address, why))
+        return false;
+    ret->account = a;
+    ret->id = scratch_identity(s, ret->address, a->smarthost->name, identity);
     if (ret->id != 0)
         return true;
     *ret_nomem = true;
@@ -277,10 +286,12 @@ bool
 decide_mailbox(const struct account *a, const struct facts *f,
                struct mailbox *ret, char *why)
 {
+    char identity[IDENTITY_MAX + 1];
     struct mailbox m;
     bool nomem;
 
-    if (!mailbox_fill(a, f->sender, &m, why, &nomem) || !check_trust(a, f, why))
+    if (!mailbox_fill(a, f->sender, NULL, &m, identity, why, &nomem) ||
+        !check_trust(a, f, why))
         return false;
     *ret = m;
     return true;
@@ -293,19 +304,20 @@ serve(const struct decide_listing *l, const struct account *a,
       struct mailbox *ret, char *why, bool *ret_nomem)
 {
     char identity[IDENTITY_MAX + 1];
-    struct mailbox named;
+    const struct account *named;
 
-    if (!mailbox_fill(a, l->f->sender, ret, why, ret_nomem) ||
+    if (!mailbox_fill(a, l->f->sender, l->scratch, ret, identity, why,
+                      ret_nomem) ||
         (l->check_trust && !check_trust(a, l->f, why)))
         return false;
     if (!a->is_template)
         return true;
-    mailbox_identity(ret->address, a->smarthost->name, identity);
-    if (!policy_mailbox(l->p, identity, &named) || named.account->is_template)
+    named = policy_find_identity(l->p, identity);
+    if (named == NULL || named->is_template)
         return true;
-    if (l->check_trust && !check_trust(named.account, l->f, why))
+    if (l->check_trust && !check_trust(named, l->f, why))
         return false;
-    *ret = named;
+    mailbox_of_named(named, ret);
     return true;
 }
 

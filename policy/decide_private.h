@@ -9,6 +9,7 @@
 struct decide_listing {
     const struct policy *p;
     const struct facts *f;
+    struct scratch *scratch; /* NULL = nothing is remembered */
     bool check_trust;
 };
 

@@ -14,6 +14,13 @@ struct string_set;
 struct table;
 struct account;
 
+struct policy;
+
+/* The account whose identity that is; of a template with its "*".  NULL =
+ * none. */
+const struct account *policy_find_identity(const struct policy *p,
+                                           const char *identity);
+
 struct policy_id { /* of a named account */
     uint64_t id;
     const struct account *account;

@@ -35,20 +35,37 @@ is_gmail(const char *smarthost)
     return strcmp(smarthost, "gmail") == 0;
 }
 
+/* Returns its octets.  What is too long is cut. */
+static size_t
+identity_text(const char *address, const char *smarthost,
+              char ret[IDENTITY_MAX + 1])
+{
+    size_t n = 0;
+
+    while (n < IDENTITY_MAX && address[n] != '\0') {
+        ret[n] = slice_lower(address[n]);
+        n++;
+    }
+    /* A smarthost's name keeps its case: names differ by it. */
+    if (!is_gmail(smarthost)) {
+        if (n < IDENTITY_MAX)
+            ret[n++] = '/';
+        while (n < IDENTITY_MAX && *smarthost != '\0')
+            ret[n++] = *smarthost++;
+    }
+    ret[n] = '\0';
+    return n;
+}
+
 uint64_t
 mailbox_identity(const char *address, const char *smarthost,
                  char ret[IDENTITY_MAX + 1])
 {
+    size_t n = identity_text(address, smarthost, ret);
     unsigned char digest[EVP_MAX_MD_SIZE];
     uint64_t id = 0;
 
-    snprintf(ret, IDENTITY_MAX + 1, "%s%s%s", address,
-             is_gmail(smarthost) ? "" : "/",
-             is_gmail(smarthost) ? "" : smarthost);
-    /* A smarthost's name keeps its case: names differ by it. */
-    for (size_t i = 0, n = strlen(address); i < n && i < IDENTITY_MAX; i++)
-        ret[i] = slice_lower(ret[i]);
-    if (EVP_Digest(ret, strlen(ret), digest, NULL, EVP_sha256(), NULL) != 1)
+    if (EVP_Digest(ret, n, digest, NULL, EVP_sha256(), NULL) != 1)
         return 0;
     for (int i = 0; i < 8; i++)
         id = id << 8 | digest[i];
@@ -71,9 +88,8 @@ mailbox_fill(const struct account *a, const char *address, struct mailbox *ret)
     return true;
 }
 
-/* The account whose identity that is; of a template with its "*". */
-static const struct account *
-find_identity(const struct policy *p, const char *identity)
+const struct account *
+policy_find_identity(const struct policy *p, const char *identity)
 {
     if (p->index != NULL)
         return table_get(p->index->identities, slice_of(identity));
@@ -92,7 +108,7 @@ bool
 policy_mailbox(const struct policy *p, const char *identity,
                struct mailbox *ret)
 {
-    const struct account *a = find_identity(p, identity);
+    const struct account *a = policy_find_identity(p, identity);
     const char *at = strrchr(identity, '@'), *end;
     char template[IDENTITY_MAX + 1], address[IDENTITY_MAX + 1];
 
@@ -104,7 +120,7 @@ policy_mailbox(const struct policy *p, const char *identity,
     /* A domain has no slash; a local part may have one. */
     end = at + strcspn(at, "/");
     snprintf(template, sizeof template, "*%s", at);
-    a = find_identity(p, template);
+    a = policy_find_identity(p, template);
     if (a == NULL)
         return false;
     snprintf(address, sizeof address, "%.*s", (int)(end - identity), identity);

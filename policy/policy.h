@@ -107,6 +107,7 @@ struct address_pair { /* an entry of an account's map file */
 struct account {
     const char *name;
     struct loc at;
+    uint64_t id;         /* of its mailbox; 0 for a template */
     const char *address; /* "sales@example.com", or "*@example.com" */
     bool is_template;    /* the address begins with '*' */
     const char *domain;  /* after the @ */

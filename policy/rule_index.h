@@ -17,8 +17,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "policy/facts.h"
-
 struct arena;
 struct match;
 struct rule;
@@ -32,7 +30,10 @@ struct rule_range { /* numbers of rules, ascending */
     const uint32_t *at, *end;
 };
 
-enum { RULE_HITS_MAX = 48 };
+enum {
+    RULE_HITS_MAX = 48, /* ranges of a message, and of a recipient */
+    RULE_SEEN_MAX = 512,
+};
 
 struct rule_hits {
     unsigned n;
@@ -44,9 +45,8 @@ struct rule_hits {
  * good for the others (policy/scratch.h keeps it). */
 struct rule_message_hits {
     const struct rule_index *index; /* NULL = nothing yet */
-    enum facts_stage stage;         /* of these facts */
-    struct slice sender, auth;
-    struct facts_client client;
+    size_t n_seen;
+    unsigned char seen[RULE_SEEN_MAX]; /* the facts that were looked up */
     struct rule_hits hits;
 };
 

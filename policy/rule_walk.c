@@ -119,33 +119,43 @@ look_up_message(const struct rule_index *x, struct match *m,
         add_range(hits, x->from);
 }
 
-static bool
-is_same(struct slice a, struct slice b)
+/* One after the other; returns the octets used, 0 when there is no room. */
+static size_t
+put_facts(const struct facts *f, unsigned char to[RULE_SEEN_MAX])
 {
-    return a.at == b.at && a.len == b.len;
+    const struct slice text[] = {f->sender, f->auth, f->client.name};
+    size_t n = 0;
+
+    to[n++] = (unsigned char)f->stage;
+    to[n++] = f->client.known;
+    memcpy(to + n, f->client.address, sizeof f->client.address);
+    n += sizeof f->client.address;
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
+        if (text[i].len > UINT8_MAX || text[i].len + 1 > RULE_SEEN_MAX - n)
+            return 0;
+        to[n++] = (unsigned char)text[i].len;
+        if (text[i].len > 0)
+            memcpy(to + n, text[i].at, text[i].len);
+        n += text[i].len;
+    }
+    return n;
 }
 
-/* The hits of the message that the scratch is bound to.  (The scratch is reset
- * between messages, so the same place holds the same text.) */
+/* The hits of the message that the scratch is bound to. */
 static const struct rule_hits *
 message_hits(const struct rule_index *x, struct match *m)
 {
     struct rule_message_hits *h = scratch_rule_hits(m->scratch);
-    const struct facts *f = m->f;
+    unsigned char now[RULE_SEEN_MAX];
+    size_t n = put_facts(m->f, now);
 
-    if (h->index == x && h->stage == f->stage &&
-        is_same(h->sender, f->sender) && is_same(h->auth, f->auth) &&
-        is_same(h->client.name, f->client.name) &&
-        h->client.known == f->client.known &&
-        memcmp(h->client.address, f->client.address,
-               sizeof h->client.address) == 0)
+    if (h->index == x && n > 0 && h->n_seen == n &&
+        memcmp(h->seen, now, n) == 0)
         return &h->hits;
     look_up_message(x, m, &h->hits);
     h->index = x;
-    h->stage = f->stage;
-    h->sender = f->sender;
-    h->auth = f->auth;
-    h->client = f->client;
+    h->n_seen = n;
+    memcpy(h->seen, now, n);
     return &h->hits;
 }
 

@@ -12,6 +12,7 @@
 #include "policy/idn.h"
 
 enum {
+    IDENTITIES_KEPT = 4,
     REGEX_KEPT = 256,                /* answers; a power of two */
     REGEX_STEPS = 100 * 1000 * 1000, /* for one search, about */
     REGEX_STEPS_MIN = 1000,          /* at each place of the value */
@@ -33,6 +34,14 @@ struct regex_slot {
     enum regex_answer answer;
 };
 
+struct identity_slot {
+    uint64_t message; /* scratch.message at that time */
+    const char *smarthost;
+    uint64_t id;
+    char address[MAILBOX_MAX + 1];
+    char identity[IDENTITY_MAX + 1];
+};
+
 struct scratch {
     uint64_t message; /* counts resets: what is older is forgotten */
     const struct facts_pair *header; /* the facts' own */
@@ -50,6 +59,9 @@ struct scratch {
     struct regex_slot regex[REGEX_KEPT];
 
     struct rule_message_hits hits;
+
+    unsigned next_identity;
+    struct identity_slot identity[IDENTITIES_KEPT];
 };
 
 struct scratch *
@@ -231,6 +243,35 @@ struct rule_message_hits *
 scratch_rule_hits(struct scratch *s)
 {
     return &s->hits;
+}
+
+/* ---- identities ---- */
+
+uint64_t
+scratch_identity(struct scratch *s, const char *address, const char *smarthost,
+                 char ret[IDENTITY_MAX + 1])
+{
+    struct identity_slot *slot;
+    uint64_t id;
+
+    for (unsigned i = 0; s != NULL && i < IDENTITIES_KEPT; i++) {
+        slot = &s->identity[i];
+        if (slot->message == s->message && slot->smarthost == smarthost &&
+            strcmp(slot->address, address) == 0) {
+            memcpy(ret, slot->identity, strlen(slot->identity) + 1);
+            return slot->id;
+        }
+    }
+    id = mailbox_identity(address, smarthost, ret);
+    if (s == NULL || id == 0 || strlen(address) > MAILBOX_MAX)
+        return id;
+    slot = &s->identity[s->next_identity++ % IDENTITIES_KEPT];
+    slot->message = s->message;
+    slot->smarthost = smarthost;
+    slot->id = id;
+    memcpy(slot->address, address, strlen(address) + 1);
+    memcpy(slot->identity, ret, strlen(ret) + 1);
+    return id;
 }
 
 /* ---- expressions ---- */

@@ -51,6 +51,11 @@ const struct scratch_from *scratch_from(struct scratch *s);
 /* What this message has found in the rules (policy/rule_walk.c). */
 struct rule_message_hits *scratch_rule_hits(struct scratch *s);
 
+/* mailbox_identity() of what a template has become, worked out once a message
+ * for each smarthost.  s may be NULL. */
+uint64_t scratch_identity(struct scratch *s, const char *address,
+                          const char *smarthost, char ret[IDENTITY_MAX + 1]);
+
 /* Is the expression (pcre2_code) found in the value?  keep: the value stays
  * where it is until the scratch is reset, so the answer can be kept. */
 enum regex_answer scratch_regex(struct scratch *s, const void *code,
