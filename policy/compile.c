@@ -419,7 +419,10 @@ compile_tree(struct compile *c, const struct node *root)
     compile_warn_unused_lists(c);
     compile_warn(c);
     compile_check_rules(c);
-    return compile_sort_plans(c) && build_index(c);
+    if (!compile_sort_plans(c) || !build_index(c))
+        return false;
+    compile_check_unreachable(c);
+    return true;
 }
 
 static struct policy *

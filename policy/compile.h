@@ -307,7 +307,14 @@ bool compile_sort_plans(struct compile *c);
 /* What nothing uses; routes that never apply. */
 void compile_warn(struct compile *c);
 
-/* Unreachable rules; what the milter must ask the MTA for. */
+/* ---- compile_unreachable.c ---- */
+
+/* Warns of rules that no message gets to; after the index. */
+void compile_check_unreachable(struct compile *c);
+
+/* ---- compile_check.c ---- */
+
+/* Late refusals; what the milter must ask the MTA for. */
 void compile_check_rules(struct compile *c);
 
 /* ---- compile_proof.c ---- */

@@ -141,30 +141,6 @@ needs_of_action(const struct rule *r)
     return needs;
 }
 
-/* A route may pass a sender on to the next rule, and a shadow passes on
- * everything. */
-static bool
-takes_everything(const struct rule *r)
-{
-    return r->match.n_children == 0 && r->action != ACTION_ACCOUNT &&
-           !r->shadow;
-}
-
-static void
-check_reachable(struct compile *c)
-{
-    const struct policy *p = c->p;
-
-    for (size_t i = 0; i + 1 < p->n_rules; i++)
-        if (takes_everything(&p->rules[i])) {
-            diag_warning(c->diag, p->rules[i + 1].at,
-                         "no message gets to this rule: the rule \"%s\" in "
-                         "line %u has no condition",
-                         p->rules[i].name, p->rules[i].at.line);
-            return;
-        }
-}
-
 /* Does the route serve (nearly) every sender?  If not, the rule may be ruled
  * out by who the sender is. */
 static bool
@@ -258,6 +234,5 @@ compile_check_rules(struct compile *c)
     }
     if (draws(p->default_plan))
         p->needs |= POLICY_NEEDS_HEADERS;
-    check_reachable(c);
     check_early(c);
 }

@@ -488,3 +488,55 @@ rule_index_new(struct arena *a, struct arena *scratch, const struct rule *rule,
         file_rule(&b, &rule[i], (uint32_t)i);
     return finish(&b, a) && finish_lists(&b, a) ? b.x : NULL;
 }
+
+/* ---- rules that match more than another ---- */
+
+/* Such a rule is filed under what a pattern of the condition is filed under,
+ * or a tail of that, or a network around it. */
+static void
+each_wider(const struct rule_index *x, enum match_key key,
+           const struct pattern *p, rule_range_fn *fn, void *cookie)
+{
+    const char tail = rule_key_is_domain(key) ? '.' : '@';
+    uint64_t h = rule_hash_start(key);
+    struct slice text;
+
+    if (p->kind == PATTERN_NETWORK) {
+        for (unsigned i = 0; i < x->n_bits; i++)
+            if (x->bits[i] <= p->network.bits)
+                fn(cookie,
+                   rule_index_find(
+                       x, rule_hash_network(p->network.address, x->bits[i])));
+        return;
+    }
+    if (p->kind == PATTERN_LIST)
+        fn(cookie, rule_index_find(x, hash_list(key, p->list)));
+    if (!match_pattern_text(key, p, &text))
+        return;
+    for (size_t i = text.len; i > 0; i--) {
+        h = rule_hash_step(h, text.at[i - 1]);
+        if (i > 1 && text.at[i - 1] == tail)
+            fn(cookie, rule_index_find(x, rule_hash_end(h)));
+    }
+    fn(cookie, rule_index_find(x, rule_hash_end(h)));
+}
+
+static void
+each_wider_leaf(const struct rule_index *x, const struct condition *c,
+                rule_range_fn *fn, void *cookie)
+{
+    if (is_bounce(c))
+        fn(cookie, rule_index_find(x, bounce_hash()));
+    if (is_text_key(c->key) && c->n_patterns > 0)
+        each_wider(x, c->key, &c->pattern[0], fn, cookie);
+    for (size_t i = 0; i < c->n_children; i++)
+        each_wider_leaf(x, &c->child[i], fn, cookie);
+}
+
+void
+rule_index_each_wider(const struct rule_index *index, const struct condition *c,
+                      rule_range_fn *fn, void *cookie)
+{
+    fn(cookie, index->always);
+    each_wider_leaf(index, c, fn, cookie);
+}

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 struct arena;
+struct condition;
 struct match;
 struct rule;
 struct rule_index;
@@ -60,6 +61,13 @@ struct rule_walk {
 /* index NULL = every rule.  Borrows from both. */
 void rule_walk_start(struct rule_walk *w, const struct rule_index *index,
                      size_t n_rules, struct match *m);
+
+/* Calls fn with rules among which are all that match whatever the condition
+ * matches. */
+typedef void rule_range_fn(void *cookie, struct rule_range r);
+void rule_index_each_wider(const struct rule_index *index,
+                           const struct condition *c, rule_range_fn *fn,
+                           void *cookie);
 
 /* The next rule that may match; false = no more. */
 bool rule_walk_next(struct rule_walk *w, size_t *ret_rule);

@@ -43,9 +43,10 @@ rule_key_is_from(enum match_key key)
 }
 
 static inline bool
-rule_key_is_recipient(enum match_key key)
+rule_key_is_domain(enum match_key key)
 {
-    return key == MATCH_RECIPIENT || key == MATCH_RECIPIENT_DOMAIN;
+    return key == MATCH_SENDER_DOMAIN || key == MATCH_RECIPIENT_DOMAIN ||
+           key == MATCH_FROM_DOMAIN;
 }
 
 /* ---- hashes: FNV-1a from the end, so that one pass meets every tail ---- */
@@ -79,6 +80,17 @@ rule_hash_text(enum match_key key, struct slice s)
     for (size_t i = s.len; i > 0; i--)
         h = rule_hash_step(h, s.at[i - 1]);
     return rule_hash_end(h);
+}
+
+static inline struct rule_range
+rule_index_find(const struct rule_index *x, uint64_t hash)
+{
+    size_t i = hash & x->mask;
+
+    while (x->slot[i].hash != 0 && x->slot[i].hash != hash)
+        i = (i + 1) & x->mask;
+    return (struct rule_range){x->rule + x->slot[i].begin,
+                               x->rule + x->slot[i].begin + x->slot[i].n};
 }
 
 /* Of the first `bits` bits; bits behind them do not count. */

@@ -28,16 +28,7 @@ add_range(struct rule_hits *h, struct rule_range r)
 static void
 look_up(const struct look *l, uint64_t hash)
 {
-    const struct rule_index *x = l->x;
-    size_t i = hash & x->mask;
-
-    for (; x->slot[i].hash != 0; i = (i + 1) & x->mask)
-        if (x->slot[i].hash == hash) {
-            const uint32_t *at = x->rule + x->slot[i].begin;
-
-            add_range(l->hits, (struct rule_range){at, at + x->slot[i].n});
-            return;
-        }
+    add_range(l->hits, rule_index_find(l->x, hash));
 }
 
 static void

@@ -1,5 +1,6 @@
 /* tests/unit/policy/test_rule_index.c - the index leaves out no rule that
- * counts: random policies and messages, decided by it and by asking every rule
+ * counts, and a rule that is called unreachable never decides: random policies
+ * and messages, decided by the index and by asking every rule
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <setjmp.h>
@@ -340,7 +341,38 @@ random_message(struct message *m)
 
 static struct {
     unsigned long decisions, by_rule, unparseable, regex_limit, skipped, asked;
+    unsigned long rules, unreachable;
 } seen;
+
+/* What the compiler said of the policy at hand. */
+static struct diag said;
+
+static struct policy *
+compile(const char *yaml)
+{
+    struct policy *p =
+        policy_compile(yaml, strlen(yaml), "/etc/gmroute/f", NULL, &said);
+
+    if (p == NULL)
+        print_error("%u: %s\n%s", said.item[0].at.line, said.item[0].text,
+                    yaml);
+    assert_non_null(p);
+    seen.rules += p->n_rules;
+    for (unsigned i = 0; i < said.n; i++)
+        seen.unreachable +=
+            strstr(said.item[i].text, "no message gets") != NULL;
+    return p;
+}
+
+static bool
+is_unreachable(const struct loc *at)
+{
+    for (unsigned i = 0; i < said.n; i++)
+        if (said.item[i].at.line == at->line &&
+            strstr(said.item[i].text, "no message gets") != NULL)
+            return true;
+    return false;
+}
 
 static bool
 same_reply(const char *a, const char *b)
@@ -436,6 +468,10 @@ decide_both(const struct policy *p, const char *yaml, uint64_t round_seed,
                      DECIDE_OK);
     if (!same_decision(&indexed, &scanned))
         fail_with(yaml, round_seed, f, to, &indexed, &scanned);
+    if (scanned.action != ACTION_UNKNOWN && is_unreachable(&scanned.at)) {
+        print_error("unreachable, but it decides:\n");
+        fail_with(yaml, round_seed, f, to, &indexed, &scanned);
+    }
     count_asked(p, f, r);
     seen.decisions++;
     seen.by_rule += scanned.rule != NULL;
@@ -479,7 +515,7 @@ index_is_as_every_rule(void **state)
 
         seed = round_seed;
         random_policy(yaml);
-        p = case_compile(yaml);
+        p = compile(yaml);
         for (int i = 0; i < MESSAGES; i++) {
             random_message(&m);
             message_both(p, yaml, round_seed, &m);
@@ -492,12 +528,15 @@ index_is_as_every_rule(void **state)
                   "limit; %lu rules asked, %lu left out\n",
                   seen.decisions, seen.by_rule, seen.unparseable,
                   seen.regex_limit, seen.asked, seen.skipped);
+    print_message("  %lu of %lu rules unreachable\n", seen.unreachable,
+                  seen.rules);
     /* Or the test has tested nothing. */
     assert_true(seen.by_rule > seen.decisions / 8);
     assert_true(seen.by_rule < seen.decisions);
     assert_true(seen.unparseable > 100 && seen.regex_limit > 100);
     assert_true(seen.asked > seen.decisions / 4);
     assert_true(seen.skipped > seen.asked / 4);
+    assert_true(seen.unreachable > seen.rules / 100);
     free(yaml);
 }
 
