@@ -5,6 +5,7 @@
  */
 #include <arpa/inet.h>
 
+#include "policy/idn.h"
 #include "policy/match.h"
 #include "policy/scratch.h"
 
@@ -105,11 +106,17 @@ each_address(const struct texts_to *to, const struct match_address *a)
 }
 
 static void
-each_client(const struct texts_to *to, const struct facts_client *client)
+each_client(const struct texts_to *to, struct match *m)
 {
-    char text[INET6_ADDRSTRLEN];
+    const struct facts_client *client = &m->f->client;
+    char text[INET6_ADDRSTRLEN], room[IDN_MAX + 1];
+    struct slice name = client->name;
+    enum idn_result r = idn_domain(name, room, sizeof room, &name.len);
 
-    each_domain(to, client->name);
+    m->nomem |= r == IDN_ENOMEM;
+    if (r == IDN_OK)
+        name.at = room;
+    each_domain(to, name);
     if (match_client_text(client, text))
         each_domain(to, slice_of(text));
 }
@@ -150,7 +157,7 @@ match_each_text(struct match *m, enum match_key key, match_text_fn *fn,
         each_domain(&to, m->recipient.domain);
         break;
     case MATCH_CLIENT:
-        each_client(&to, &m->f->client);
+        each_client(&to, m);
         break;
     case MATCH_AUTH:
         say(&to, m->f->auth, '@');

@@ -181,7 +181,7 @@ static const struct compile_row edit_rows[] = {
      "7:66: remove_header: \"x\" is named twice\n"},
     {"refused with edits", 0,
      RULES "  - {match: {auth: a}, reject: 550 5.7.1 x, add_header: {X: y}}\n"
-           "  - {match: {auth: a}, discard: true, remove_header: X}\n",
+           "  - {match: {auth: b}, discard: true, remove_header: X}\n",
      "4:57: warning: add_header changes nothing: the rule lets no message "
      "pass\n"
      "5:54: warning: remove_header changes nothing: the rule lets no message "

@@ -59,10 +59,10 @@ static const struct {
     {"/c/word.yaml", "rules\n"},
     {"/c/empty.yaml", "# nothing\n"},
     {"/c/broken.yaml", "accounts: {a: {\n"},
-    {"/c/conf.d/20.yaml", "rules: [{name: '20', match: {auth: b}, route: "
+    {"/c/conf.d/20.yaml", "rules: [{name: '20', match: {auth: c}, route: "
                           "mta}]\n"},
     {"/c/conf.d/.10.yaml", "hidden\n"},
-    {"/c/conf.d/10.yaml", "rules: [{name: '10', match: {auth: b}, route: "
+    {"/c/conf.d/10.yaml", "rules: [{name: '10', match: {auth: d}, route: "
                           "mta}]\n"},
     {"/c/conf.d/9.yml", "also hidden\n"},
     {"/c [1]/f", HEAD "include: '*.yaml'\n"},
@@ -71,6 +71,7 @@ static const struct {
 
 /* Made on the way: "/n/7" includes "/n/8", and so on for ever. */
 static char made[64];
+static char many[1001][64]; /* "/many/0000" and so on: a rule each */
 
 static bool
 read_file(void *cookie, const char *path, const char **ret_text,
@@ -91,9 +92,11 @@ read_file(void *cookie, const char *path, const char **ret_text,
         *ret_len = strlen(made);
         return true;
     }
-    if (strncmp(path, "/many/", 6) == 0) {
-        *ret_text = "rules: [{match: {auth: a}, route: mta}]\n";
-        *ret_len = strlen(*ret_text);
+    if (sscanf(path, "/many/%u", &number) == 1 && number < LENGTH(many)) {
+        snprintf(many[number], sizeof many[number],
+                 "rules: [{match: {auth: a%u}, route: mta}]\n", number);
+        *ret_text = many[number];
+        *ret_len = strlen(many[number]);
         return true;
     }
     snprintf(err, err_size, "No such file or directory");
@@ -112,7 +115,7 @@ find_files(void *cookie, const char *pattern, const char *const **ret,
 {
     static const char *found[2000];
     static char name[2000][20];
-    unsigned many;
+    unsigned n_many;
 
     (void)cookie;
     *ret_n = 0;
@@ -120,8 +123,8 @@ find_files(void *cookie, const char *pattern, const char *const **ret,
         snprintf(err, err_size, "Permission denied");
         return false;
     }
-    if (sscanf(pattern, "/many%u/*", &many) == 1)
-        for (unsigned i = 0; i < many; i++) {
+    if (sscanf(pattern, "/many%u/*", &n_many) == 1)
+        for (unsigned i = 0; i < n_many; i++) {
             snprintf(name[i], sizeof name[i], "/many/%04u", i);
             found[(*ret_n)++] = name[i];
         }
