@@ -160,6 +160,16 @@ add_key(char *yaml, unsigned key)
         "header: {Subject: '*one*'}",
         "header: {X: '/^[0-9]+$/'}",
         "header: {X: '*', Subject: /o/}",
+        "subject: '*o*'",
+        "helo: [h.w, .y]",
+        "helo: /h/",
+        "tls: yes",
+        "macro: {j: '*x'}",
+        "macro: {i: '/[0-9]/'}",
+        "recipients: '> 2'",
+        "attachment: ['*.exe', /bat$/]",
+        "time: mon-fri 08:00-18:00",
+        "sample: 50%",
     };
 
     if (key >= LENGTH(keys)) {
@@ -170,7 +180,7 @@ add_key(char *yaml, unsigned key)
     add_patterns(yaml, keys[key].from, keys[key].n);
 }
 
-enum { N_KEYS = 15 };
+enum { N_KEYS = 8 + 17, N_PATTERN_KEYS = 8 };
 
 /* A map of several keys, each once. */
 static void
@@ -181,10 +191,10 @@ add_map(char *yaml, unsigned depth)
 
     add_yaml(yaml, "{");
     for (unsigned i = 0; i < n; i++) {
-        unsigned key = random_below(N_KEYS);
+        unsigned key = random_below(one_in(2) ? N_KEYS : N_PATTERN_KEYS);
 
-        /* `header` comes in three forms. */
-        if (used >> key & 1 || (key >= 8 && used >> 8 != 0))
+        /* Some of the others come in several forms. */
+        if (used >> key & 1 || (key >= N_PATTERN_KEYS && used >> 8 != 0))
             continue;
         used |= 1u << key;
         add_yaml(yaml, first ? "" : ", ");
@@ -219,6 +229,8 @@ random_policy(char *yaml)
         "route: {account: t}",
         "route: {account: t}, otherwise: [mta]",
         "route: {pool: both}",
+        "hold: spam, add_header: {X-Held: a}",
+        "discard: true",
     };
     unsigned n = 1 + random_below(one_in(4) ? 60 : 12);
 
@@ -245,7 +257,8 @@ random_policy(char *yaml)
             add_yaml(yaml, "{}");
         else
             add_map(yaml, 2);
-        add_yaml(yaml, ", %s}\n", PICK(action));
+        add_yaml(yaml, ", %s%s}\n", PICK(action),
+                 one_in(8) ? ", shadow: yes" : "");
     }
 }
 
@@ -256,6 +269,8 @@ static char long_text[70 * 1000]; /* more than an expression may search */
 struct message {
     struct facts f;
     struct facts_pair header[CASE_HEADERS_MAX];
+    struct facts_pair macro;
+    struct slice attachment;
     const char *recipient[RECIPIENTS];
 };
 
@@ -333,6 +348,19 @@ random_message(struct message *m)
         add_header(m, "List-Id", SLICE_LIT("x"));
     if (one_in(4))
         add_header(m, "Auto-Submitted", SLICE_LIT("auto-replied"));
+    m->f.now_s = 1700000000 + 3600 * (int64_t)random_below(200);
+    m->f.tls = one_in(2);
+    m->f.helo = slice_of(one_in(2) ? "h.w" : "a.y.");
+    if (one_in(2))
+        add_header(m, "Message-ID", slice_of(one_in(2) ? "<1@x>" : "<b@y>"));
+    m->macro = (struct facts_pair){slice_of(one_in(2) ? "j" : "i"),
+                                   slice_of(one_in(2) ? "mx.x" : "A17")};
+    m->f.macro = &m->macro;
+    m->f.n_macros = one_in(3) ? 0 : 1;
+    m->attachment = slice_of(one_in(2) ? "a.exe" : "b.txt");
+    m->f.attachment = &m->attachment;
+    m->f.n_attachments = one_in(3);
+    m->f.attachments_cut = one_in(8);
     if (m->f.n_headers == 0)
         m->f.header = NULL;
 }
@@ -479,7 +507,8 @@ decide_both(const struct policy *p, const char *yaml, uint64_t round_seed,
     seen.regex_limit += scanned.regex_limit;
 }
 
-/* As the milter does: every recipient early, then all of them at the end. */
+/* As the milter does: every recipient early, then all of them at the end; and
+ * what a log tells. */
 static void
 message_both(const struct policy *p, const char *yaml, uint64_t round_seed,
              struct message *m)
@@ -496,6 +525,10 @@ message_both(const struct policy *p, const char *yaml, uint64_t round_seed,
         decide_both(p, yaml, round_seed, &early, m->recipient[i]);
     for (unsigned i = 0; i < RECIPIENTS; i++)
         decide_both(p, yaml, round_seed, &m->f, m->recipient[i]);
+    early = m->f;
+    early.stage = FACTS_LOG;
+    early.n_headers = 0;
+    decide_both(p, yaml, round_seed, &early, m->recipient[0]);
 }
 
 static void

@@ -84,6 +84,12 @@ static const struct {
     {"{not: {sender: a@x}}", "{not: {sender: a@x}}",
      false}, /* not looked for */
     {"{not: {sender: a@x}}", "{sender: a@x}", false},
+    {"{tls: yes}", "{tls: yes, sender: a@x}", true},
+    {"{tls: yes}", "{tls: no}", false},
+    {"{recipients: '> 2'}", "{recipients: 5}", true},
+    {"{subject: '*'}", "{subject: a}", true},
+    {"{macro: {j: a}}", "{macro: {i: a}}", false},
+    {"{sample: 10%}", "{sample: 20%}", false},
     {"{from_domain: .x}", "{from_domain: a.x, sender: q@q}", true},
 };
 
@@ -129,6 +135,8 @@ actions(void **state)
          false},
         {"trust", "route: {account: k}", "sender: a@x", false},
         {"a template", "route: {account: t}", "sender: a@x", false},
+        {"hold", "hold: why", "recipient: a@x", true},
+        {"a shadow", "discard: true, shadow: yes", "sender: a@x", false},
         {"a template, then one for all",
          "route: {account: t}, otherwise: [{account: n}]", "sender: a@x", true},
     };
