@@ -450,17 +450,21 @@ finish(struct build *b, struct arena *a)
     x->slot = arena_alloc(a, x->mask + 1, sizeof *x->slot);
     x->rule =
         arena_alloc(a, b->n_filed + b->n_always + b->n_from, sizeof *x->rule);
-    if (x->slot == NULL || x->rule == NULL)
+    x->filter = arena_alloc(a, RULE_FILTER_BITS * (x->mask + 1) / 64,
+                            sizeof *x->filter);
+    if (x->slot == NULL || x->rule == NULL || x->filter == NULL)
         return false;
     for (size_t i = 0; i <= b->mask; i++) {
         struct count *c = &b->count[i];
-        size_t at = c->hash & x->mask;
+        size_t at = c->hash & x->mask, bit;
 
         if (c->n == 0)
             continue;
         while (x->slot[at].hash != 0)
             at = (at + 1) & x->mask;
         x->slot[at] = (struct rule_slot){c->hash, end, c->n};
+        bit = rule_filter_bit(x, c->hash);
+        x->filter[bit / 64] |= (uint64_t)1 << bit % 64;
         c->begin = end;
         end += c->n;
     }

@@ -22,10 +22,14 @@ struct rule_list { /* a list that a key is held against: one question for all
     uint64_t hash;
 };
 
+enum { RULE_FILTER_BITS = 8 /* for each slot; a power of two */ };
+
 struct rule_index {
     size_t mask; /* slots - 1; slots are a power of two, at most half used */
     struct rule_slot *slot;
-    uint32_t *rule; /* the slots' ranges, then those below */
+    uint64_t *filter; /* a bit for each hash: small enough to stay in a cache,
+                       * it spares the look for what is not there */
+    uint32_t *rule;   /* the slots' ranges, then those below */
     struct rule_range always;
     struct rule_range from; /* filed under From: asked while that is not known
                              * or cannot be read */
@@ -82,11 +86,19 @@ rule_hash_text(enum match_key key, struct slice s)
     return rule_hash_end(h);
 }
 
+static inline size_t
+rule_filter_bit(const struct rule_index *x, uint64_t hash)
+{
+    return hash >> 32 & (RULE_FILTER_BITS * (x->mask + 1) - 1);
+}
+
 static inline struct rule_range
 rule_index_find(const struct rule_index *x, uint64_t hash)
 {
-    size_t i = hash & x->mask;
+    size_t i = hash & x->mask, bit = rule_filter_bit(x, hash);
 
+    if ((x->filter[bit / 64] >> bit % 64 & 1) == 0)
+        return (struct rule_range){NULL, NULL};
     while (x->slot[i].hash != 0 && x->slot[i].hash != hash)
         i = (i + 1) & x->mask;
     return (struct rule_range){x->rule + x->slot[i].begin,
