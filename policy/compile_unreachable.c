@@ -12,6 +12,7 @@
 
 #include "policy/glob.h"
 #include "policy/index.h"
+#include "policy/match.h"
 #include "policy/rule_index.h"
 
 enum {
@@ -150,9 +151,33 @@ kinds_cover(const struct condition *wide, const struct condition *narrow)
     return narrow->n_kinds > 0;
 }
 
+/* Whoever has one of these addresses is in one of these domains. */
+static bool
+domains_cover(const struct condition *wide, const struct condition *narrow)
+{
+    if (wide->n_patterns > PATTERNS_MAX || narrow->n_patterns > PATTERNS_MAX)
+        return false;
+    for (size_t i = 0; i < narrow->n_patterns; i++) {
+        struct pattern domain;
+        bool covered = false;
+
+        if (!match_pattern_domain(&narrow->pattern[i], &domain))
+            return false;
+        for (size_t k = 0; !covered && k < wide->n_patterns; k++)
+            covered = pattern_covers(wide->key, &wide->pattern[k], &domain);
+        if (!covered)
+            return false;
+    }
+    return narrow->n_patterns > 0;
+}
+
 static bool
 leaf_follows(const struct condition *narrow, const struct condition *wide)
 {
+    enum match_key domain;
+
+    if (match_domain_key(narrow->key, &domain) && domain == wide->key)
+        return domains_cover(wide, narrow);
     if (narrow->key != wide->key)
         return false;
     switch (wide->key) {

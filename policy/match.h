@@ -83,6 +83,12 @@ bool match_client_text(const struct facts_client *client,
 bool match_pattern_text(enum match_key key, const struct pattern *p,
                         struct slice *ret);
 
+/* The key on the domain of what this key is on: sender, recipient, from. */
+bool match_domain_key(enum match_key address, enum match_key *ret);
+/* What the domain of every address matches that `address` matches; *ret
+ * borrows from it.  False: cannot say. */
+bool match_pattern_domain(const struct pattern *address, struct pattern *ret);
+
 /* Tails are what follows octet 1 and begins with `tail`; NUL = none count. */
 typedef void match_text_fn(void *cookie, enum match_key key, struct slice text,
                            char tail);

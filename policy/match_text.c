@@ -59,6 +59,39 @@ match_pattern_text(enum match_key key, const struct pattern *p,
     return false;
 }
 
+bool
+match_domain_key(enum match_key address, enum match_key *ret)
+{
+    switch (address) {
+    case MATCH_SENDER:
+        *ret = MATCH_SENDER_DOMAIN;
+        return true;
+    case MATCH_RECIPIENT:
+        *ret = MATCH_RECIPIENT_DOMAIN;
+        return true;
+    case MATCH_FROM:
+        *ret = MATCH_FROM_DOMAIN;
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool
+match_pattern_domain(const struct pattern *address, struct pattern *ret)
+{
+    struct slice text;
+    const char *at;
+
+    if (!match_pattern_text(MATCH_SENDER, address, &text) || text.len == 0)
+        return false;
+    at = memrchr(text.at, '@', text.len);
+    if (at == NULL || at[1] == '\0')
+        return false;
+    *ret = (struct pattern){.kind = PATTERN_DOMAIN, .text = at + 1};
+    return true;
+}
+
 /* ---- the value's side ---- */
 
 struct texts_to {

@@ -529,10 +529,17 @@ static void
 each_wider_leaf(const struct rule_index *x, const struct condition *c,
                 rule_range_fn *fn, void *cookie)
 {
+    struct pattern domain;
+    enum match_key key;
+
     if (is_bounce(c))
         fn(cookie, rule_index_find(x, bounce_hash()));
-    if (is_text_key(c->key) && c->n_patterns > 0)
+    if (is_text_key(c->key) && c->n_patterns > 0) {
         each_wider(x, c->key, &c->pattern[0], fn, cookie);
+        if (match_domain_key(c->key, &key) &&
+            match_pattern_domain(&c->pattern[0], &domain))
+            each_wider(x, key, &domain, fn, cookie);
+    }
     for (size_t i = 0; i < c->n_children; i++)
         each_wider_leaf(x, &c->child[i], fn, cookie);
 }

@@ -340,8 +340,8 @@ key_files(void **state)
         "{}",
         "[]",
         "{\"type\":\"service_account\"}",
-        "{\"type\":\"service_account\",\"client_email\":7,"
-        "\"private_key\":\"PLANTED\"}",
+        ("{\"type\":\"service_account\",\"client_email\":7,"
+         "\"private_key\":\"PLANTED\"}"),
     };
     struct service_key k;
     char err[200];

@@ -184,8 +184,8 @@ a_broken_rotated_file_is_no_reason_to_go_back(void **state)
         "1//PLANTED",
         "1//PLANTED\n",
         "1//PLANTED\nabc\n",
-        "1//PLANTED\n"
-        "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz\n",
+        ("1//PLANTED\n"
+         "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz\n"),
     };
 
     (void)state;
