@@ -314,6 +314,10 @@ name_rule(struct compile *c, const struct node *n, size_t number,
     struct rule *first;
     void *old;
 
+    if (given != NULL && strcmp(given, "default") == 0)
+        return diag_error(c->diag, key->at,
+                          "name: \"default\" is what explain and tests call "
+                          "the default itself");
     r->name = given;
     if (given == NULL)
         r->name = arena_printf(c->arena, "rule %zu", number);

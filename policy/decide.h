@@ -70,6 +70,11 @@ unsigned decide_candidates(const struct policy *p, const struct plan *plan,
                            struct slice sender,
                            struct candidate ret[CANDIDATES_MAX]);
 
+/* Is it the mailbox's own: its address, or one that send_as names?  As
+ * header_next_address() gives it; a domain of U-labels is the same as its
+ * A-labels. */
+bool mailbox_owns(const struct mailbox *m, struct slice address);
+
 /* from: require - is there a From, can all of it be read, and does every
  * address in it belong to the mailbox (its address or send_as)? */
 bool decide_from_allowed(const struct mailbox *m, const struct facts *f,

@@ -487,13 +487,18 @@ static bool
 entry_allows(struct slice entry, struct slice address)
 {
     if (entry.len > 0 && entry.at[0] == '@')
-        return entry.len > 1 && slice_ends_nocase(address, entry);
+        return entry.len > 1 && address.len > entry.len &&
+               slice_ends_nocase(address, entry);
     return slice_eq_nocase(entry, address);
 }
 
-static bool
-mailbox_allows(const struct mailbox *m, struct slice address)
+bool
+mailbox_owns(const struct mailbox *m, struct slice address)
 {
+    char room[HEADER_ADDRESS_MAX + 1];
+
+    if (idn_address(address, room, sizeof room, &address.len) == IDN_OK)
+        address.at = room;
     if (slice_eq_nocase(slice_of(m->address), address))
         return true;
     for (size_t i = 0; i < m->account->n_send_as; i++)
@@ -520,9 +525,7 @@ decide_from_allowed(const struct mailbox *m, const struct facts *f,
         it = header_addresses(f->header[i].value);
         while (header_next_address(&it, &a)) {
             n++;
-            idn_address((struct slice){a.text, a.len}, a.text, sizeof a.text,
-                        &a.len);
-            if (!mailbox_allows(m, (struct slice){a.text, a.len}))
+            if (!mailbox_owns(m, (struct slice){a.text, a.len}))
                 return false;
         }
         if (it.garbage)

@@ -10,30 +10,12 @@
 
 #include <openssl/sha.h>
 
+#include "policy/decide.h"
 #include "policy/header.h"
 
 enum { LINE_WANTED = 78 /* octets: RFC 5322 2.1.1 */ };
 
 /* ---- whose From ---- */
-
-/* Without case, as Gmail's own addresses compare. */
-static bool
-is_own(const struct mailbox *m, struct slice address)
-{
-    const struct account *a = m->account;
-
-    if (slice_eq_nocase(address, slice_of(m->address)))
-        return true;
-    for (size_t i = 0; i < a->n_send_as; i++) {
-        struct slice own = slice_of(a->send_as[i]);
-
-        if (own.len > 0 && own.at[0] == '@'
-                ? address.len > own.len && slice_ends_nocase(address, own)
-                : slice_eq_nocase(address, own))
-            return true;
-    }
-    return false;
-}
 
 /* Exactly one From with exactly one address, and it is the account's. */
 static bool
@@ -52,7 +34,7 @@ from_is_own(const struct fields *f, const struct mailbox *m)
         it = header_addresses(f->at[i].value);
         while (header_next_address(&it, &a)) {
             n_addresses++;
-            own = own && is_own(m, (struct slice){a.text, a.len});
+            own = own && mailbox_owns(m, (struct slice){a.text, a.len});
         }
         own = own && !it.garbage;
     }

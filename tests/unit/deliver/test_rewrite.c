@@ -13,9 +13,10 @@
 
 #include <cmocka.h>
 
-static const char *send_as[] = {"info@example.com", "@promo.example.com"};
+static const char *send_as[] = {"info@example.com", "@promo.example.com",
+                                "a@xn--mnchen-3ya.example"};
 static struct account account = {
-    .address = "sales@example.com", .n_send_as = 2, .send_as = send_as};
+    .address = "sales@example.com", .n_send_as = 3, .send_as = send_as};
 static struct mailbox mailbox = {
     .account = &account, .id = 1, .address = "sales@example.com"};
 
@@ -36,6 +37,7 @@ static const struct row rows[] = {
     {"own, with comments and folds",
      "From: (x) \"A, B\"\r\n\t<sales@example.com> (y)\r\n", NULL, ""},
     {"send_as address", "From: Info <info@example.com>\r\n", NULL, ""},
+    {"send_as in U-labels", "From: <a@m\303\274nchen.example>\r\n", NULL, ""},
     {"send_as domain", "From: x <any@promo.example.com>\r\n", NULL, ""},
     {"own keeps its signature",
      "DKIM-Signature: v=1; h=from:to; b=x\r\nFrom: sales@example.com\r\n", NULL,

@@ -31,6 +31,9 @@ static const struct compile_row rules_rows[] = {
           "  - {match: {auth: x}, route: mta}\n",
      "4:12: the rule in line 3 has the name \"a\" too\n"
      "6:5: the rule in line 5 has the name \"rule 4\" too\n"},
+    {"a rule called default", 0, RULES "  - {route: mta, name: default}\n",
+     "4:24: name: \"default\" is what explain and tests call the default "
+     "itself\n"},
     {"rule key", 0, RULES "  - {rout: mta}\n",
      "4:5: a rule needs exactly one of route, reject, defer, hold and discard\n"
      "4:6: unknown key \"rout\" in a rule; did you mean \"route\"?\n"},
