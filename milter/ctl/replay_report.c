@@ -148,6 +148,11 @@ bool
 replay_text(struct replay *r)
 {
     put_source(r);
+    if (r->n_messages == 0) {
+        puts("  no delivery of a message is told of: want a mail log of "
+             "Postfix, or a ledger.db");
+        return true;
+    }
     put_actions(r);
     return put_tally(r->rules, "recipients by rule", NULL) &&
            put_tally(r->accounts, "recipients by account", NULL) &&
