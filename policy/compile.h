@@ -314,6 +314,9 @@ void compile_check_unreachable(struct compile *c);
 
 /* ---- compile_check.c ---- */
 
+/* Is there an account in it that anybody may use? */
+bool compile_serves_everybody(const struct plan *plan);
+
 /* Late refusals; what the milter must ask the MTA for. */
 void compile_check_rules(struct compile *c);
 

@@ -143,8 +143,8 @@ needs_of_action(const struct rule *r)
 
 /* Does the route serve (nearly) every sender?  If not, the rule may be ruled
  * out by who the sender is. */
-static bool
-serves_everybody(const struct plan *plan)
+bool
+compile_serves_everybody(const struct plan *plan)
 {
     for (unsigned i = 0; i < plan->n; i++)
         if (plan->step[i].kind == STEP_ACCOUNT &&
@@ -182,7 +182,7 @@ check_early(struct compile *c)
         if (rule_refuses(r) || e.yes || e.no)
             continue;
         if (open == NULL &&
-            (r->action != ACTION_ACCOUNT || serves_everybody(r->plan)))
+            (r->action != ACTION_ACCOUNT || compile_serves_everybody(r->plan)))
             open = r;
         if (r->action != ACTION_ACCOUNT)
             blocked = r;

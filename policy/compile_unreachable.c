@@ -253,18 +253,6 @@ excludes_null(const struct condition *c)
     return false;
 }
 
-/* An account that anybody may use. */
-static bool
-serves_everybody(const struct plan *plan)
-{
-    for (unsigned i = 0; i < plan->n; i++)
-        if (plan->step[i].kind == STEP_ACCOUNT &&
-            !plan->step[i].account->is_template &&
-            plan->step[i].account->trust.any)
-            return true;
-    return false;
-}
-
 /* Does the earlier rule keep what it matches, when the later one matches it,
  * too? */
 static bool
@@ -274,7 +262,7 @@ keeps(const struct rule *earlier, const struct rule *later)
         return false;
     if (earlier->action != ACTION_ACCOUNT)
         return true;
-    return serves_everybody(earlier->plan) &&
+    return compile_serves_everybody(earlier->plan) &&
            (earlier->null_sender_meant || excludes_null(&later->match));
 }
 

@@ -122,12 +122,9 @@ window_used(const struct window *w, uint64_t now_ms)
     return used_at(w, bucket_now(w, now_ms));
 }
 
-/* limit * share_percent / 100, rounded down, without overflow. */
-static uint64_t
-allowed(const struct window *w, unsigned share_percent)
+uint64_t
+window_share(uint64_t limit, unsigned share_percent)
 {
-    uint64_t limit = get(&w->limit);
-
     if (share_percent >= 100)
         return limit;
     return limit / 100 * share_percent + limit % 100 * share_percent / 100;
@@ -143,7 +140,8 @@ bool
 window_fits(const struct window *w, uint64_t now_ms, uint64_t n,
             unsigned share_percent)
 {
-    return fits(window_used(w, now_ms), n, allowed(w, share_percent));
+    return fits(window_used(w, now_ms), n,
+                window_share(get(&w->limit), share_percent));
 }
 
 /* Adds n to a bucket that is alive. */
@@ -188,7 +186,7 @@ window_room_at(const struct window *w, uint64_t now_ms, uint64_t n,
                unsigned share_percent)
 {
     uint64_t window_ms = get(&w->window_ms), newest = get(&w->newest);
-    uint64_t max = allowed(w, share_percent);
+    uint64_t max = window_share(get(&w->limit), share_percent);
     uint64_t now = bucket_now(w, now_ms), used = used_at(w, now);
 
     if (fits(used, n, max))

@@ -60,6 +60,9 @@ uint64_t window_spend(struct window *w, uint64_t now_ms, uint64_t n);
 /* Takes n back out of that bucket; nothing when it has already passed out. */
 void window_give_back(struct window *w, uint64_t bucket, uint64_t n);
 
+/* That part of a limit, rounded down, without overflow. */
+uint64_t window_share(uint64_t limit, unsigned share_percent);
+
 /* Earliest time at which n more fit, given that nothing else is spent;
  * now_ms when they fit now; WINDOW_NEVER when n exceeds the limit. */
 uint64_t window_room_at(const struct window *w, uint64_t now_ms, uint64_t n,

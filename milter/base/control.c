@@ -31,7 +31,8 @@ take(struct slice s, char *ret, size_t max)
 {
     if (s.len > max)
         return false;
-    memcpy(ret, s.at, s.len);
+    if (s.len > 0)
+        memcpy(ret, s.at, s.len);
     ret[s.len] = '\0';
     return true;
 }

@@ -97,25 +97,6 @@ account_of(struct quota_sim *s, const struct mailbox *m)
     return a;
 }
 
-static uint64_t
-units(const struct cost *c, enum dimension d)
-{
-    switch (d) {
-    case DIM_MESSAGES:
-    case DIM_PACE:
-        return c->messages;
-    case DIM_RECIPIENTS:
-        return c->recipients;
-    case DIM_EXTERNAL_RECIPIENTS:
-        return c->external_recipients;
-    case DIM_BYTES:
-        return c->bytes;
-    case DIM_COUNT:
-        break;
-    }
-    return 0;
-}
-
 /* A share is of every limit but pace, as the agent has it. */
 static unsigned
 share_of(const struct account_sim *a, unsigned i, unsigned share_percent)
@@ -162,8 +143,8 @@ free_at(const struct account_sim *a, uint64_t now_ms, const struct cost *c,
 
     for (unsigned i = 0; i < a->n; i++) {
         enum dimension d = a->dimension[i];
-        uint64_t at =
-            window_free_at(a, i, now_ms, units(c, d), ahead[d], share_percent);
+        uint64_t at = window_free_at(a, i, now_ms, quota_units(c, d), ahead[d],
+                                     share_percent);
 
         if (at > latest) {
             latest = at;
@@ -177,7 +158,7 @@ static void
 spend(struct account_sim *a, uint64_t now_ms, const struct cost *c)
 {
     for (unsigned i = 0; i < a->n; i++)
-        window_spend(&a->window[i], now_ms, units(c, a->dimension[i]));
+        window_spend(&a->window[i], now_ms, quota_units(c, a->dimension[i]));
     a->told.messages += c->messages;
     a->told.recipients += c->recipients;
     a->told.octets += c->bytes;
@@ -203,7 +184,7 @@ advance(struct quota_sim *s, struct account_sim *a, uint64_t now_ms)
         spend(a, at, &w->cost);
         a->newest_ms = at;
         for (unsigned d = 0; d < DIM_COUNT; d++)
-            a->ahead[d] -= units(&w->cost, (enum dimension)d);
+            a->ahead[d] -= quota_units(&w->cost, (enum dimension)d);
         a->first = w->next;
         if (a->first == NULL)
             a->last = NULL;
@@ -249,7 +230,7 @@ quota_sim_room(struct quota_sim *s, const struct mailbox *m, uint64_t now_ms,
     for (unsigned i = 0; i < a->n; i++) {
         uint64_t max = allowed(a, i, share_percent), n, used;
 
-        n = units(c, a->dimension[i]);
+        n = quota_units(c, a->dimension[i]);
         used = window_used(&a->window[i], a->newest_ms) +
                a->ahead[a->dimension[i]];
         if (n > 0 && (used >= max ? 0 : (max - used) / n) < least)
@@ -279,7 +260,7 @@ quota_sim_send(struct quota_sim *s, const struct mailbox *m, uint64_t now_ms,
     a->last = w;
     s->n_waiting++;
     for (unsigned d = 0; d < DIM_COUNT; d++)
-        a->ahead[d] += units(c, (enum dimension)d);
+        a->ahead[d] += quota_units(c, (enum dimension)d);
     a->told.waited += c->messages;
     if (wait_ms > a->told.wait_longest_ms)
         a->told.wait_longest_ms = wait_ms;

@@ -175,12 +175,6 @@ refuse(const struct admit_env *env, const struct mailbox *soonest,
 
 /* ---- the order of a pool's members ---- */
 
-static uint64_t
-share_of(uint64_t limit, unsigned percent)
-{
-    return limit / 100 * percent + limit % 100 * percent / 100;
-}
-
 /* How many more messages like this one the account could take now. */
 static uint64_t
 copies_that_fit(const struct admit_env *env, const struct mailbox *m,
@@ -188,17 +182,6 @@ copies_that_fit(const struct admit_env *env, const struct mailbox *m,
 {
     const struct quota_limits *limits = &m->account->quota;
     struct cost ahead = ahead_of(env, m);
-    uint64_t each[DIM_COUNT] = {
-        [DIM_MESSAGES] = cost->messages,
-        [DIM_RECIPIENTS] = cost->recipients,
-        [DIM_EXTERNAL_RECIPIENTS] = cost->external_recipients,
-        [DIM_BYTES] = cost->bytes,
-    };
-    uint64_t before[DIM_COUNT] = {
-        [DIM_MESSAGES] = ahead.messages,
-        [DIM_RECIPIENTS] = ahead.recipients,
-        [DIM_EXTERNAL_RECIPIENTS] = ahead.external_recipients,
-    };
     uint64_t least = UINT64_MAX;
     struct quota_view v;
     const char *why;
@@ -219,16 +202,17 @@ copies_that_fit(const struct admit_env *env, const struct mailbox *m,
         return 0;
     for (unsigned i = 0; i < v.n; i++) {
         enum dimension d = v.window[i].dimension;
-        uint64_t limit = share_of(v.window[i].limit, share_percent);
-        uint64_t gone = v.window[i].used + before[d];
+        uint64_t limit = window_share(v.window[i].limit, share_percent);
+        uint64_t gone = v.window[i].used + quota_units(&ahead, d);
+        uint64_t each = quota_units(cost, d);
 
         /* The pace is soon over, and says nothing of room. */
-        if (each[d] == 0)
+        if (each == 0 || d == DIM_PACE)
             continue;
         if (gone >= limit)
             return 0;
-        if ((limit - gone) / each[d] < least)
-            least = (limit - gone) / each[d];
+        if ((limit - gone) / each < least)
+            least = (limit - gone) / each;
     }
     return least;
 }

@@ -43,6 +43,9 @@ struct cost {
     uint64_t bytes; /* octets of content; 0 = not known yet */
 };
 
+/* What a window of the dimension counts of it. */
+uint64_t quota_units(const struct cost *c, enum dimension d);
+
 /* What was taken, for quota_give_back and the ledger: the bucket that each
  * window of the account was charged in. */
 struct taken {

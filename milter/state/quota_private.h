@@ -30,8 +30,6 @@ void quota_unlock(struct quota *q, struct quota_slot *slot);
 
 /* ---- a slot's arithmetic: the agent's under its lock, or a private copy ---- */
 
-uint64_t quota_units(const struct cost *c, enum dimension d);
-
 /* A state whose time has passed is OK; one without a time stays. */
 enum account_state quota_slot_state(const struct quota_slot *slot,
                                     uint64_t now_ms);

@@ -102,13 +102,6 @@ quota_slot_state(const struct quota_slot *slot, uint64_t now_ms)
     return ends && until_ms <= now_ms ? ACCOUNT_OK : s;
 }
 
-/* limit * percent / 100, rounded down, as policy/window.c. */
-static uint64_t
-share_of(uint64_t limit, unsigned percent)
-{
-    return limit / 100 * percent + limit % 100 * percent / 100;
-}
-
 /* When do n units fit into one window after `ahead` others?
  *
  * With limit L and length W, what is spent as early as possible comes back W
@@ -117,7 +110,7 @@ static uint64_t
 fits_at(const struct window *w, uint64_t ahead, uint64_t n, unsigned percent,
         uint64_t now_ms)
 {
-    uint64_t max = share_of(words_get(&w->limit), percent);
+    uint64_t max = window_share(words_get(&w->limit), percent);
     uint64_t total = ahead > UINT64_MAX - n ? UINT64_MAX : ahead + n;
     uint64_t rounds, at_ms, more_ms;
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest
 
 from tests.e2e.postfix import Postfix, sections_of
 from tests.e2e.sink import Sink
@@ -342,6 +343,34 @@ class Stack:
         rows = self.ctl("log", "-n", "10000", "--json", status=None) or []
         return [r for r in rows
                 if all(r[k] == v for k, v in want.items())]
+
+
+class SharedStack(unittest.TestCase):
+    """Tests with one stack for all: each uses senders, recipients or subjects
+    of its own."""
+
+    @classmethod
+    def make_stack(cls):
+        return Stack()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.stack = cls.make_stack()
+        cls.stack.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.stack.stop()
+
+    def setUp(self):
+        self.sim = self.stack.sim
+        self.since = len(self.sim.journal(content=False))
+
+    def run(self, result=None):
+        bad = len(result.failures) + len(result.errors) if result else 0
+        super().run(result)
+        if result and len(result.failures) + len(result.errors) > bad:
+            self.stack.show_logs()
 
 
 def message(sender, recipients, subject="hello", headers=(), body="hi"):

@@ -4,7 +4,7 @@
 import json
 import unittest
 
-from tests.e2e.stack import Stack, message, wait_for
+from tests.e2e.stack import SharedStack, Stack, message, wait_for
 
 RULES = """\
 rules:
@@ -87,27 +87,10 @@ MULTIPART = [("MIME-Version", "1.0"),
              ("Content-Type", 'multipart/mixed; boundary="outer"')]
 
 
-class Language(unittest.TestCase):
-    """One stack for all: the tests use recipients of their own."""
-
+class Language(SharedStack):
     @classmethod
-    def setUpClass(cls):
-        cls.stack = Stack(RULES)
-        cls.stack.start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.stack.stop()
-
-    def setUp(self):
-        self.sim = self.stack.sim
-        self.since = len(self.sim.journal(content=False))
-
-    def run(self, result=None):
-        bad = len(result.failures) + len(result.errors) if result else 0
-        super().run(result)
-        if result and len(result.failures) + len(result.errors) > bad:
-            self.stack.show_logs()
+    def make_stack(cls):
+        return Stack(RULES)
 
     def send(self, recipients, subject="hello", **more):
         self.stack.send("sales@example.com", recipients, subject, **more)

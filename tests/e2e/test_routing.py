@@ -5,30 +5,13 @@ import os
 import smtplib
 import unittest
 
-from tests.e2e.stack import RULES, Stack, message, wait_for
+from tests.e2e.stack import RULES, SharedStack, Stack, message, wait_for
 
 
-class Routing(unittest.TestCase):
-    """One stack for all: the tests use senders or subjects of their own."""
-
+class Routing(SharedStack):
     @classmethod
-    def setUpClass(cls):
-        cls.stack = Stack(staff_trust="[login, local]")
-        cls.stack.start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.stack.stop()
-
-    def setUp(self):
-        self.sim = self.stack.sim
-        self.since = len(self.sim.journal(content=False))
-
-    def run(self, result=None):
-        bad = len(result.failures) + len(result.errors) if result else 0
-        super().run(result)
-        if result and len(result.failures) + len(result.errors) > bad:
-            self.stack.show_logs()
+    def make_stack(cls):
+        return Stack(staff_trust="[login, local]")
 
     def arrived(self, count=1):
         return self.sim.wait_journal(count, self.since)

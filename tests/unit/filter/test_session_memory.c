@@ -12,60 +12,8 @@
 
 #include <cmocka.h>
 
+#include "tests/support/failing_alloc.h"
 #include "tests/unit/filter/filter_case.h"
-
-/* The linker puts these in the place of our own calls (--wrap). */
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__real_reallocarray(void *old, size_t n, size_t size);
-char *__real_strdup(const char *s);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-void *__wrap_reallocarray(void *old, size_t n, size_t size);
-char *__wrap_strdup(const char *s);
-
-static unsigned long left = ~0ul; /* allocations that still succeed */
-
-static bool
-refused(void)
-{
-    if (left == 0)
-        return true;
-    left--;
-    return false;
-}
-
-void *
-__wrap_malloc(size_t size)
-{
-    return refused() ? NULL : __real_malloc(size);
-}
-
-void *
-__wrap_calloc(size_t n, size_t size)
-{
-    return refused() ? NULL : __real_calloc(n, size);
-}
-
-void *
-__wrap_realloc(void *old, size_t size)
-{
-    return refused() ? NULL : __real_realloc(old, size);
-}
-
-void *
-__wrap_reallocarray(void *old, size_t n, size_t size)
-{
-    return refused() ? NULL : __real_reallocarray(old, n, size);
-}
-
-char *
-__wrap_strdup(const char *s)
-{
-    return refused() ? NULL : __real_strdup(s);
-}
 
 static const char rules[] = ACCOUNTS
     "rules:\n"
@@ -143,11 +91,11 @@ every_allocation_may_fail(void **state)
         const char *got;
 
         assert_true(n < 1000);
-        left = n;
+        alloc_left = n;
         s = case_connect(&mail);
         got = s != NULL ? case_send_over(s, &mail) : NULL;
-        done = left > 0;
-        left = ~0ul;
+        done = alloc_left > 0;
+        alloc_left = ALLOC_FOR_EVER;
         if (got == NULL || is_deferred(got)) {
             deferred++;
         } else if (strcmp(got, want) != 0) {

@@ -13,44 +13,8 @@
 #include <cmocka.h>
 
 #include "policy/proof.h"
+#include "tests/support/failing_alloc.h"
 #include "tests/unit/policy/decide_case.h"
-
-/* The linker puts these in the place of our own calls (--wrap). */
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-
-static unsigned long left = ~0ul; /* allocations that still succeed */
-
-static bool
-refused(void)
-{
-    if (left == 0)
-        return true;
-    left--;
-    return false;
-}
-
-void *
-__wrap_malloc(size_t size)
-{
-    return refused() ? NULL : __real_malloc(size);
-}
-
-void *
-__wrap_calloc(size_t n, size_t size)
-{
-    return refused() ? NULL : __real_calloc(n, size);
-}
-
-void *
-__wrap_realloc(void *old, size_t size)
-{
-    return refused() ? NULL : __real_realloc(old, size);
-}
 
 static void
 every_allocation_may_fail(void **state)
@@ -76,10 +40,10 @@ every_allocation_may_fail(void **state)
     for (n = 0; r == DECIDE_ENOMEM; n++) {
         assert_true(n < 100);
         scratch_reset(case_scratch);
-        left = n;
+        alloc_left = n;
         r = decide(p, &f, slice_of(m.recipient), case_scratch, &case_decision,
                    NULL);
-        left = ~0ul;
+        alloc_left = ALLOC_FOR_EVER;
     }
     print_message("  %lu failed first\n", n - 1);
     assert_true(n > 4); /* or nothing was tested */
@@ -90,11 +54,11 @@ every_allocation_may_fail(void **state)
 
     /* A scratch that ran out once serves the next message. */
     scratch_reset(case_scratch);
-    left = 1;
+    alloc_left = 1;
     assert_int_equal(decide(p, &f, slice_of(m.recipient), case_scratch,
                             &case_decision, NULL),
                      DECIDE_ENOMEM);
-    left = ~0ul;
+    alloc_left = ALLOC_FOR_EVER;
     assert_int_equal(decide(p, &f, slice_of(m.recipient), case_scratch,
                             &case_decision, NULL),
                      DECIDE_OK);
@@ -122,9 +86,9 @@ no_proof_fails_for_want_of_memory(void **state)
     for (n = 0;; n++) {
         assert_true(n < 100);
         d = (struct diag){.n = 0};
-        left = n;
+        alloc_left = n;
         assert_false(proof_run(p, &d));
-        left = ~0ul;
+        alloc_left = ALLOC_FOR_EVER;
         assert_int_equal(d.n_errors, 1);
         if (strcmp(d.item[0].text, "out of memory") != 0)
             break;

@@ -13,46 +13,9 @@
 #include <cmocka.h>
 
 #include "policy/mime.h"
+#include "tests/support/failing_alloc.h"
 
 #define LENGTH(a) (sizeof(a) / sizeof *(a))
-
-/* ---- memory that runs out: the linker puts these in (--wrap) ---- */
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-
-static unsigned long left = ~0ul; /* allocations that still succeed */
-
-static bool
-refused(void)
-{
-    if (left == 0)
-        return true;
-    left--;
-    return false;
-}
-
-void *
-__wrap_malloc(size_t size)
-{
-    return refused() ? NULL : __real_malloc(size);
-}
-
-void *
-__wrap_calloc(size_t n, size_t size)
-{
-    return refused() ? NULL : __real_calloc(n, size);
-}
-
-void *
-__wrap_realloc(void *old, size_t size)
-{
-    return refused() ? NULL : __real_realloc(old, size);
-}
 
 /* ---- a message as a text: header, empty line, body ---- */
 
@@ -627,9 +590,9 @@ every_allocation_may_fail(void **state)
 {
     struct mime *m = *state;
 
-    left = 0;
+    alloc_left = 0;
     assert_null(mime_new());
-    left = ~0ul;
+    alloc_left = ALLOC_FOR_EVER;
     for (size_t i = 0; i < LENGTH(messages); i++) {
         struct slice text = slice_of(messages[i].message);
         const struct slice *name;
@@ -642,12 +605,12 @@ every_allocation_may_fail(void **state)
 
             assert_true(n < 100);
             mime_reset(m);
-            left = n++;
+            alloc_left = n++;
             body = feed_header(m, text);
             mime_body(m, body.at, body.len);
             name = mime_names(m, &n_names);
-            used = left;
-            left = ~0ul;
+            used = alloc_left;
+            alloc_left = ALLOC_FOR_EVER;
             for (size_t k = 0; k < n_names; k++) {
                 snprintf(got, sizeof got, "%.*s|", SLICE_FMT(name[k]));
                 assert_non_null(strstr(messages[i].want, got));
