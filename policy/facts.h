@@ -17,7 +17,8 @@
 enum facts_stage {
     FACTS_RCPT, /* connection, HELO, MAIL, one RCPT */
     FACTS_LOG,  /* what a mail log tells: that, and `size_octets`,
-                 * `n_recipients` and the Message-ID, alone in `header` */
+                 * `n_recipients` and the Message-ID, alone in `header`; no
+                 * client at all: not known either */
     FACTS_EOM,  /* everything */
 };
 

@@ -242,6 +242,14 @@ match_client_name(struct match *m, const struct condition *c, struct slice name)
     return match_domain(m, c, name, r != IDN_OK);
 }
 
+/* Our ledger does not know who brought the message. */
+bool
+match_client_untold(const struct facts *f)
+{
+    return f->stage == FACTS_LOG && !f->local && !f->client.known &&
+           f->client.name.len == 0;
+}
+
 static enum truth
 match_client(struct match *m, const struct condition *c)
 {
@@ -255,7 +263,7 @@ match_client(struct match *m, const struct condition *c)
         match_client_name(m, c, client->name) == TRUTH_YES)
         return TRUTH_YES;
     if (!match_client_text(client, text))
-        return TRUTH_NO;
+        return match_client_untold(m->f) ? TRUTH_UNKNOWN : TRUTH_NO;
     return truth_of(
         match_any_pattern(m, c, (struct value){.text = slice_of(text)}));
 }

@@ -62,6 +62,10 @@ enum truth match_condition(struct match *m, const struct condition *c);
 void match_explain(struct match *m, const struct condition *c,
                    char ret[WHY_TEXT]);
 
+/* At FACTS_LOG, neither an address nor a name, and not sendmail(1): a condition
+ * on the client is not known. */
+bool match_client_untold(const struct facts *f);
+
 bool match_network(const struct network *net,
                    const struct facts_client *client);
 

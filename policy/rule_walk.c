@@ -91,6 +91,18 @@ enum {
                    1 << MATCH_CLIENT | 1 << MATCH_AUTH,
 };
 
+/* Is some rule filed under who the client is? */
+static bool
+rule_index_has_clients(const struct rule_index *x)
+{
+    if (x->n_bits > 0 || (x->keys >> MATCH_CLIENT & 1) != 0)
+        return true;
+    for (size_t i = 0; i < x->n_lists; i++)
+        if (x->list[i].condition.key == MATCH_CLIENT)
+            return true;
+    return false;
+}
+
 static void
 look_up_message(const struct rule_index *x, struct match *m,
                 struct rule_hits *hits)
@@ -98,7 +110,8 @@ look_up_message(const struct rule_index *x, struct match *m,
     const struct look l = {x, hits};
 
     hits->n = 0;
-    hits->all = false;
+    /* Not known is not "no". */
+    hits->all = match_client_untold(m->f) && rule_index_has_clients(x);
     add_range(hits, x->always);
     look_up_keys(&l, KEYS_MESSAGE, m);
     look_up_networks(&l, &m->f->client);
@@ -119,6 +132,7 @@ put_facts(const struct facts *f, unsigned char to[RULE_SEEN_MAX])
 
     to[n++] = (unsigned char)f->stage;
     to[n++] = f->client.known;
+    to[n++] = f->local;
     memcpy(to + n, f->client.address, sizeof f->client.address);
     n += sizeof f->client.address;
     for (size_t i = 0; i < sizeof text / sizeof *text; i++) {

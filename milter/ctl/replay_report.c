@@ -55,8 +55,8 @@ put_source(const struct replay *r)
             printf("  %" PRIu64 " %s%s%s\n", notes[i].n, notes[i].noun,
                    plural(notes[i].n), notes[i].text);
     if (r->from_ledger)
-        puts("  a ledger has no client, HELO and login: the sender is taken "
-             "for the login");
+        puts("  a ledger has no client, HELO and login: rules on the first two "
+             "are left open,\n  and the sender is taken for the login");
 }
 
 static void

@@ -56,7 +56,7 @@ struct mail {
     const char *sender, *recipient, *login, *headers;
     uint64_t size;
     bool local;
-    const char *client; /* 192.0.2.x as its last octet, "" = not known */
+    const char *client; /* 192.0.2.x as its last octet; NULL = not known */
 };
 
 struct row {

@@ -102,11 +102,42 @@ from_a_log(void **state)
     policy_free(p);
 }
 
+/* Whoever brought a message that only our ledger tells of. */
+static void
+the_client_of_a_ledger(void **state)
+{
+    struct policy *p = case_compile(
+        ACCOUNTS "rules:\n"
+                 "- {name: a, match: {sender: a@b, client: 192.0.2.1}, route: "
+                 "mta}\n"
+                 "- {name: net, match: {client: 192.0.2.0/28}, route: mta}\n"
+                 "- {name: all, route: mta}\n");
+    struct mail m = {.sender = "x@y", .recipient = "r@far.example"};
+    char got[CASE_TEXT];
+
+    (void)state;
+    case_decide(p, &m, FACTS_LOG, NULL, got);
+    assert_string_equal(got, "unknown");
+    assert_string_equal(case_decision.rule, "net");
+    m.client = "20"; /* it is told, and another */
+    case_decide(p, &m, FACTS_LOG, NULL, got);
+    assert_string_equal(got, "all: mta");
+    m.client = NULL;
+    m.local = true; /* nobody came over the network */
+    case_decide(p, &m, FACTS_LOG, NULL, got);
+    assert_string_equal(got, "all: mta");
+    m.local = false;
+    case_decide(p, &m, FACTS_EOM, NULL, got);
+    assert_string_equal(got, "all: mta");
+    policy_free(p);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(from_a_log),
+        cmocka_unit_test(the_client_of_a_ledger),
     };
 
     return cmocka_run_group_tests_name("policy/decide_log", tests, case_setup,
