@@ -128,7 +128,7 @@ check_proofs(const struct policy *p, struct diag *d)
     bool good;
     unsigned n;
 
-    d->n = d->n_errors = d->dropped = d->n_files = 0;
+    memset(d, 0, sizeof *d);
     good = proof_run(p, d);
     n = d->n_errors;
     check(good == (n == 0));
