@@ -162,10 +162,11 @@ void quota_restore(struct quota *q, uint64_t id, enum dimension d,
 void quota_restored(struct quota *q);
 
 /* Sends the account to rest for first_ms, and twice as long each time it has to
- * rest again before Gmail has accepted anything: up to 24 h, or up to an hour
- * when first_ms is shorter than that (gmail.md 4.4, 5.2).  Several replies of
- * one burst are one rest.  After it one message at a time tries the account.
- * Returns until when (quota time); 0: nothing was changed, as below. */
+ * rest again before Gmail has accepted anything: up to 24 h, up to an hour when
+ * first_ms is shorter than that, and up to 15 minutes when it is 5 or less
+ * (gmail.md 4.4, 5.1, 5.2).  Several replies of one burst are one rest.  After
+ * it one message at a time tries the account.  Returns until when (quota time);
+ * 0: nothing was changed, as below. */
 uint64_t quota_rest(struct quota *q, uint64_t id, uint64_t first_ms,
                     const char *reason);
 

@@ -7,7 +7,8 @@
 #include "milter/state/quota_private.h"
 #include "milter/state/words.h"
 
-#define HOUR_MS (3600u * 1000u)
+#define MINUTE_MS (60u * 1000u)
+#define HOUR_MS   (60u * MINUTE_MS)
 
 enum {
     /* An answer takes seconds; whoever waits for it looks again after that. */
@@ -225,10 +226,14 @@ quota_set_state(struct quota *q, uint64_t id, enum account_state s,
     return !keep;
 }
 
+/* How long it may become says what it was for: a server that is busy, too many
+ * logins, a daily limit. */
 static uint64_t
 rest_ms(uint64_t first_ms, uint64_t rests)
 {
-    uint64_t most_ms = first_ms < HOUR_MS ? HOUR_MS : 24 * HOUR_MS;
+    uint64_t most_ms = first_ms <= 5 * MINUTE_MS ? 15 * MINUTE_MS
+                       : first_ms < HOUR_MS      ? HOUR_MS
+                                                 : 24 * HOUR_MS;
     uint64_t ms = first_ms << (rests < RESTS_MAX ? rests : RESTS_MAX);
 
     if (first_ms > most_ms)

@@ -374,15 +374,25 @@ rests_double_up_to_a_day(void **state)
 }
 
 static void
-short_rests_double_up_to_an_hour(void **state)
+short_rests_stay_short(void **state)
 {
-    static const unsigned minutes[] = {15, 30, 60, 60};
+    static const struct {
+        unsigned first;
+        unsigned minutes[6];
+    } rows[] = {
+        {15, {15, 30, 60, 60, 60, 60}}, /* 454 4.7.0 */
+        {1, {1, 2, 4, 8, 15, 15}},      /* 421 4.4.5 */
+    };
 
     (void)state;
-    for (size_t i = 0; i < sizeof minutes / sizeof *minutes; i++) {
-        assert_int_equal(quota_rest(quota, sales.id, 15 * 60000, "454 4.7.0"),
-                         quota_now_ms(quota) + minutes[i] * 60000);
-        fixture_pass(minutes[i] * 60000);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        quota_accepted(quota, sales.id);
+        for (size_t k = 0; k < 6; k++) {
+            assert_int_equal(
+                quota_rest(quota, sales.id, rows[i].first * 60000, "x"),
+                quota_now_ms(quota) + rows[i].minutes[k] * 60000);
+            fixture_pass(rows[i].minutes[k] * 60000);
+        }
     }
 }
 
@@ -679,7 +689,7 @@ main(void)
         TEST(states_that_refuse),
         TEST(cooling_ends_by_time),
         TEST(rests_double_up_to_a_day),
-        TEST(short_rests_double_up_to_an_hour),
+        TEST(short_rests_stay_short),
         TEST(one_probe_at_a_time),
         TEST(a_rest_in_the_book_is_probed_after_a_restart),
         TEST(only_ok_ends_a_pause),
