@@ -158,7 +158,7 @@ main(int argc, char **argv)
         return 1;
     t.conf = conf_holder_new(p);
     if (t.conf == NULL) {
-        policy_free(p);
+        log_error("out of memory");
         return 1;
     }
     if (start(&t, p)) {

@@ -169,12 +169,21 @@ ask(struct refresher *r, struct entry *e, struct oauth2_answer *ret,
     conf_unref(conf);
 }
 
+/* Whatever becomes of it, another may try. */
+static void
+end_probe(struct refresher *r, struct entry *e)
+{
+    if (e->job != JOB_PROBE)
+        return;
+    e->client->probing = false;
+    e->client->due_ms = clock_boot_ms(r->o.clock);
+}
+
 /* The entry is this thread's alone; the lock is given back meanwhile. */
 static void
 work_off(struct refresher *r, struct entry *e)
 {
     struct client *c = e->client;
-    bool probe = c->refused;
     uint64_t client_stamp;
     struct oauth2_answer a;
 
@@ -185,15 +194,12 @@ work_off(struct refresher *r, struct entry *e)
         pthread_mutex_lock(&r->lock);
         return;
     }
-    /* Refused since it was queued, and somebody else tries it. */
-    if (probe && c->probing)
-        return;
-    c->probing = probe;
+    if (e->job == JOB_ASK && c->refused)
+        return; /* since it was queued: one of them all will try */
     pthread_mutex_unlock(&r->lock);
     ask(r, e, &a, &client_stamp);
     pthread_mutex_lock(&r->lock);
-    if (probe)
-        c->probing = false;
+    end_probe(r, e);
     if (!e->gone)
         refresher_apply(r, e, &a, client_stamp);
     oauth2_answer_free(&a);
@@ -218,6 +224,8 @@ worker(void *cookie)
         e->ready = NULL;
         if (!e->gone)
             work_off(r, e);
+        else
+            end_probe(r, e);
         e->job = JOB_NONE;
         if (e->gone)
             entry_free(e);
@@ -298,8 +306,10 @@ look_again(struct refresher *r, const struct policy *p)
                 wants_tokens(m.account)) {
                 struct client *c = client_of(r, m.account);
 
-                if (c != NULL) /* else, without memory, the old one */
+                if (c != NULL && c != e->client) {
+                    end_probe(r, e);
                     e->client = c;
+                } /* without memory it keeps the old one */
                 if (e->status.state != TOKEN_OK)
                     e->due_ms = now_ms;
                 at = &e->next;
@@ -362,7 +372,7 @@ refresher_want(struct refresher *r, const char *identity,
 
         e->wanted_ms = now_ms;
         /* Lasting failures wait for a person, not for the next message. */
-        if (useless && e->job != JOB_ASK &&
+        if (useless && e->job != JOB_ASK && e->job != JOB_PROBE &&
             (e->status.state == TOKEN_OK || e->status.state == TOKEN_NONE)) {
             uint64_t soonest = e->fetched_ms + REFUSED_PAUSE_MS;
 
@@ -388,20 +398,42 @@ secret_changed(const struct policy *p, const struct entry *e)
         return false;
     if (e->client->refused)
         return grant_client_stamp(m.account) != e->client->stamp;
-    return grant_stamp(p, &m) != e->stamp;
+    /* One that waits to come back with its client was not refused itself. */
+    return e->status.state != TOKEN_CLIENT_BROKEN &&
+           grant_stamp(p, &m) != e->stamp;
+}
+
+static bool
+is_idle(const struct entry *e, uint64_t now_ms)
+{
+    return e->is_template && now_ms - e->wanted_ms > TEMPLATE_IDLE_MS;
+}
+
+/* An idle mailbox of a template is asked for no more; what was wrong with it
+ * then must not keep its next message away, for nobody would ask again. */
+static void
+forget_failure(struct refresher *r, struct entry *e, uint64_t now_ms)
+{
+    enum token_state s = e->status.state;
+
+    if (e->job != JOB_NONE || !is_idle(e, now_ms) || e->due_ms > now_ms ||
+        s == TOKEN_NONE || s == TOKEN_OK || s == TOKEN_RETRYING)
+        return;
+    e->status.state = TOKEN_NONE;
+    e->status.error[0] = '\0';
+    token_book_set(r->o.book, &e->status);
 }
 
 static enum job
 what_is_due(const struct policy *p, const struct entry *e, uint64_t now_ms)
 {
     const struct client *c = e->client;
-    bool due = c->refused ? !c->probing && c->due_ms <= now_ms
-                          : e->due_ms <= now_ms &&
-                                (!e->is_template ||
-                                 now_ms - e->wanted_ms <= TEMPLATE_IDLE_MS);
+    bool due = e->due_ms <= now_ms && !is_idle(e, now_ms);
 
+    if (c->refused)
+        due = e->due_ms <= now_ms && !c->probing && c->due_ms <= now_ms;
     if (due || (!c->probing && secret_changed(p, e)))
-        return JOB_ASK;
+        return c->refused ? JOB_PROBE : JOB_ASK;
     return e->unsaved.text != NULL && e->save_ms <= now_ms ? JOB_SAVE
                                                            : JOB_NONE;
 }
@@ -418,12 +450,15 @@ refresher_tick(struct refresher *r)
         for (struct entry *e = r->table[i]; e != NULL; e = e->next) {
             if (e->job != JOB_NONE)
                 continue;
+            forget_failure(r, e, now_ms);
             e->job = what_is_due(conf->policy, e, now_ms);
             if (e->job == JOB_NONE)
                 continue;
             /* One probe at a time: the others find the client not due. */
-            if (e->job == JOB_ASK && e->client->refused)
+            if (e->job == JOB_PROBE) {
+                e->client->probing = true;
                 e->client->due_ms = UINT64_MAX;
+            }
             *r->ready_end = e;
             r->ready_end = &e->ready;
             any = true;

@@ -13,6 +13,8 @@ enum {
     /* When a refused client is accepted again, its accounts come back over so
      * many ms, not all at once. */
     RETURN_MS = 30 * 1000,
+    /* A probe that could not ask about the client: another account tries. */
+    PROBE_NEXT_MS = 5 * 1000,
 };
 
 static uint64_t
@@ -168,7 +170,7 @@ refuse_client(struct refresher *r, struct entry *e,
 static bool speaks_for_client(enum oauth2_class class)
 {
     return class == OAUTH2_OK || class == OAUTH2_NEEDS_LOGIN ||
-           class == OAUTH2_NO_MAILBOX;
+           class == OAUTH2_NO_MAILBOX || class == OAUTH2_UNAUTHORIZED;
 }
 
 static void
@@ -191,10 +193,12 @@ refresher_apply(struct refresher *r, struct entry *e,
         refuse_client(r, e, a, client_stamp);
         return;
     }
-    if (c->refused && speaks_for_client(a->class))
+    if (c->refused && speaks_for_client(a->class)) {
         client_is_back(r, c);
-    else if (c->refused)
-        c->due_ms = clock_boot_ms(r->o.clock) + pause_ms(e, a);
+    } else if (c->refused) {
+        c->stamp = client_stamp;
+        c->due_ms = clock_boot_ms(r->o.clock) + PROBE_NEXT_MS;
+    }
     e->status.state = schedule_state(a->class);
     if (a->class == OAUTH2_OK)
         publish_token(r, e, a);

@@ -25,7 +25,12 @@ struct client {
     uint64_t stamp;  /* of its file when it was refused */
 };
 
-enum job { JOB_NONE, JOB_ASK, JOB_SAVE };
+enum job {
+    JOB_NONE,
+    JOB_ASK,
+    JOB_PROBE, /* the same, on behalf of a refused client */
+    JOB_SAVE,
+};
 
 /* One account's token. */
 struct entry {

@@ -334,6 +334,53 @@ a_new_client_secret_is_tried_at_once(void **state)
     assert_int_equal(count(TOKEN_OK), ACCOUNTS);
 }
 
+/* Refuses the client, for everybody. */
+static void
+refuse_all(void)
+{
+    answer_with(401, "{\"error\":\"invalid_client\"}");
+    for (unsigned i = 0; i < 50 && count(TOKEN_CLIENT_BROKEN) != ACCOUNTS;
+         i++) {
+        refresher_tick(t.refresher);
+        usleep(5000);
+    }
+    usleep(20000);
+    assert_int_equal(count(TOKEN_CLIENT_BROKEN), ACCOUNTS);
+}
+
+/* Whoever is refused for himself was let in as a client. */
+static void
+an_answer_about_the_account_frees_the_client(void **state)
+{
+    (void)state;
+    refuse_all();
+    answer_with(401, "{\"error\":\"unauthorized_client\"}");
+    fixture_pass(11 * 60 * 1000);
+    run_until(1);
+    fixture_pass(31 * 1000);
+    run_until(ACCOUNTS);
+    assert_int_equal(count(TOKEN_CONFIG), ACCOUNTS);
+}
+
+/* A new secret, and an endpoint that says nothing of it: no storm. */
+static void
+a_probe_without_an_answer_is_not_repeated_at_once(void **state)
+{
+    (void)state;
+    refuse_all();
+    answer_with(503, "");
+    write_file(t.secret, "another\n");
+    run_until(1);
+    run_until(1);
+    fixture_pass(6 * 1000); /* another account tries */
+    answer_with(200, a_token);
+    fixture_pass(11 * 60 * 1000);
+    run_until(1);
+    fixture_pass(31 * 1000);
+    run_until(ACCOUNTS);
+    assert_int_equal(count(TOKEN_OK), ACCOUNTS);
+}
+
 static void
 a_passing_failure_leaves_the_token_in_use(void **state)
 {
@@ -422,6 +469,8 @@ main(void)
         TEST(many_wishes_are_one_request),
         TEST(a_refused_client_is_asked_for_once),
         TEST(a_new_client_secret_is_tried_at_once),
+        TEST(an_answer_about_the_account_frees_the_client),
+        TEST(a_probe_without_an_answer_is_not_repeated_at_once),
         TEST(a_passing_failure_leaves_the_token_in_use),
         TEST(a_dead_refresh_token_waits_for_a_person),
         TEST(a_rotated_token_is_kept_until_it_is_on_disk),
