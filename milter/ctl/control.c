@@ -13,7 +13,7 @@
 #include "milter/ctl/ctl.h"
 #include "policy/address.h"
 
-enum { ANSWER_S = 20 /* the agent waits for the disk */ };
+enum { ANSWER_S = 60 /* the agent waits for the disk, 30 s */ };
 
 /* The identity behind a name, or an address, of the configuration. */
 static bool

@@ -18,7 +18,7 @@
 #include "milter/base/control.h"
 #include "milter/base/log.h"
 
-enum { BACKLOG = 16, LINE_MS = 2000 };
+enum { BACKLOG = 16, LINE_MS = 2000, ACCEPT_PAUSE_MS = 100 };
 
 struct control {
     int fd, stop; /* stop: an eventfd */
@@ -36,17 +36,8 @@ set_state(struct control *c, const struct mailbox *m,
     bool pause = q->verb == CONTROL_PAUSE;
     enum account_state state = pause ? ACCOUNT_PAUSED : ACCOUNT_OK;
     const char *reason = pause ? q->text : "";
+    char trouble[200];
 
-    /* The book first: what it does not know would not outlive the agent. */
-    if (ledger_set_state(c->env->ledger, q->identity, m->id, state, 0,
-                         reason) != LEDGER_OK) {
-        char trouble[200];
-
-        ledger_trouble(c->env->ledger, trouble, sizeof trouble);
-        snprintf(ret, CONTROL_LINE_MAX, "no the ledger cannot be written: %s",
-                 trouble);
-        return;
-    }
     if (quota_open(c->env->quota, m) != STATE_OK) {
         snprintf(ret, CONTROL_LINE_MAX,
                  "no there is no memory slot for the account: raise "
@@ -54,8 +45,17 @@ set_state(struct control *c, const struct mailbox *m,
         return;
     }
     quota_set_state(c->env->quota, m->id, state, 0, reason);
-    snprintf(ret, CONTROL_LINE_MAX, "ok %s is %s", m->address,
-             account_state_name(state));
+    /* In trouble the book keeps the entry and writes it when it can. */
+    if (ledger_set_state(c->env->ledger, q->identity, m->id, state, 0,
+                         reason) == LEDGER_OK) {
+        snprintf(ret, CONTROL_LINE_MAX, "ok %s is %s", m->address,
+                 account_state_name(state));
+        return;
+    }
+    ledger_trouble(c->env->ledger, trouble, sizeof trouble);
+    snprintf(ret, CONTROL_LINE_MAX,
+             "ok %.100s is %s, which the ledger cannot be told yet: %.200s",
+             m->address, account_state_name(state), trouble);
 }
 
 static void
@@ -158,8 +158,13 @@ run(void *cookie)
         if (fd[0].revents != 0)
             break;
         peer = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC);
-        if (peer < 0)
+        if (peer < 0) {
+            /* No descriptors left: poll() would go on saying that there is
+             * somebody. */
+            if (errno != EAGAIN && errno != EINTR)
+                poll(fd, 1, ACCEPT_PAUSE_MS);
             continue;
+        }
         serve(c, peer);
         close(peer);
     }

@@ -93,9 +93,14 @@ restore_waiting(void *cookie, uint64_t ticket, uint64_t account,
                 const char *identity, uint64_t last_ms, uint32_t recipients)
 {
     struct agent *a = cookie;
+    struct conf *conf = conf_ref(a->conf);
+    struct mailbox m;
 
-    (void)identity;
-    attempts_waiting(a->env.attempts, ticket, account, 0, recipients, last_ms);
+    if (policy_mailbox(conf->policy, identity, &m) && m.id == account &&
+        quota_open(a->env.quota, &m) == STATE_OK)
+        attempts_waiting(a->env.attempts, ticket, account, 0, recipients,
+                         last_ms);
+    conf_unref(conf);
 }
 
 static bool
@@ -295,7 +300,7 @@ main(int argc, char **argv)
         return 1;
     a.conf = conf_holder_new(p);
     if (a.conf == NULL) {
-        policy_free(p);
+        log_error("out of memory");
         return 1;
     }
     if (start(&a, p)) {

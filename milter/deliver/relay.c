@@ -444,7 +444,8 @@ relay_finish(struct relay *r)
             relay_refuse_group(r, g);
         }
         relay_drop_session(r, g);
-        count_waiting(r, g);
+        if (!r->failed) /* else the book knows nothing of this attempt */
+            count_waiting(r, g);
     }
 }
 

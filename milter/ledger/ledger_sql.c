@@ -37,8 +37,13 @@ static const char *const sql[SQL_STATEMENTS] = {
     [SQL_GIVE_BACK] = "UPDATE spent SET units = max(0, units - ?5)"
                       " WHERE account = ?1 AND dimension = ?2"
                       " AND window_ms = ?3 AND bucket = ?4",
-    [SQL_STATE_SET] = "INSERT OR REPLACE INTO account_state"
-                      " VALUES(?1, ?2, ?3, ?4, ?5)",
+    /* As in memory: nothing but SQL_STATE_CLEAR ends a pause. */
+    [SQL_STATE_SET] = "INSERT INTO account_state VALUES(?1, ?2, ?3, ?4, ?5)"
+                      " ON CONFLICT(account) DO UPDATE SET"
+                      " state = excluded.state, until_ms = excluded.until_ms,"
+                      " reason = excluded.reason,"
+                      " changed_ms = excluded.changed_ms"
+                      " WHERE state <> 'paused' OR excluded.state = 'paused'",
     [SQL_STATE_CLEAR] = "DELETE FROM account_state WHERE account = ?1",
     [SQL_RECOVER] = "UPDATE attempt SET outcome = '" LEDGER_IN_DOUBT "',"
                     " reply = 'the agent stopped during the delivery'"

@@ -105,10 +105,14 @@ quota_accepted(struct quota *q, uint64_t id)
     slot = quota_lock(q, id);
     if (slot == NULL)
         return;
-    words_write_begin(&slot->seq);
-    words_set(&slot->rests, 0);
-    words_set(&slot->probe_until_ms, 0);
-    words_write_end(&slot->seq);
+    /* One that was on its way when another of its burst was sent to rest says
+     * nothing of what comes after. */
+    if (quota_slot_state(slot, quota_now_ms(q)) == ACCOUNT_OK) {
+        words_write_begin(&slot->seq);
+        words_set(&slot->rests, 0);
+        words_set(&slot->probe_until_ms, 0);
+        words_write_end(&slot->seq);
+    }
     quota_unlock(q, slot);
 }
 
@@ -217,8 +221,9 @@ quota_set_state(struct quota *q, uint64_t id, enum account_state s,
     if (!keep) {
         words_write_begin(&slot->seq);
         put_state(slot, s, until_ms, reason);
-        /* From the book after a restart: still one that is tried first. */
-        words_set(&slot->rests, s == ACCOUNT_COOLING);
+        /* Out of service for a time, or resting by the book after a restart:
+         * when it is over, one message tries. */
+        words_set(&slot->rests, s == ACCOUNT_COOLING || s == ACCOUNT_DISABLED);
         words_set(&slot->probe_until_ms, 0);
         words_write_end(&slot->seq);
     }
@@ -249,11 +254,13 @@ quota_rest(struct quota *q, uint64_t id, uint64_t first_ms, const char *reason)
 
     if (slot == NULL)
         return 0;
-    if (stays_paused(slot, ACCOUNT_COOLING)) {
+    now_ms = quota_now_ms(q);
+    /* Nor does a rest shorten what is worse. */
+    if (stays_paused(slot, ACCOUNT_COOLING) ||
+        quota_slot_state(slot, now_ms) == ACCOUNT_DISABLED) {
         quota_unlock(q, slot);
         return 0;
     }
-    now_ms = quota_now_ms(q);
     rests = words_get(&slot->rests);
     ends_ms = words_get(&slot->until_ms);
     if (quota_slot_state(slot, now_ms) == ACCOUNT_COOLING) {

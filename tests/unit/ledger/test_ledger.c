@@ -401,6 +401,24 @@ note_state(void *cookie, uint64_t account, const char *identity,
     snprintf(seen->reason, sizeof seen->reason, "%s", reason);
 }
 
+/* As in memory: a rest that was under way does not end a pause. */
+static void
+a_pause_stays_in_the_book(void **state)
+{
+    struct desk *r = *state;
+    struct state_seen seen = {0};
+
+    ledger_set_state(r->l, "sales@example.com", 42, ACCOUNT_PAUSED, 0, "me");
+    assert_int_equal(ledger_set_state(r->l, "sales@example.com", 42,
+                                      ACCOUNT_COOLING, 99, "454"),
+                     LEDGER_OK);
+    reopen(r);
+    assert_int_equal(ledger_states(r->l, note_state, &seen), LEDGER_OK);
+    assert_int_equal(seen.n, 1);
+    assert_int_equal(seen.state, ACCOUNT_PAUSED);
+    assert_string_equal(seen.reason, "me");
+}
+
 static void
 account_states_outlive_the_agent(void **state)
 {
@@ -409,6 +427,8 @@ account_states_outlive_the_agent(void **state)
     for (unsigned s = ACCOUNT_OK + 1; s < ACCOUNT_STATES; s++) {
         struct state_seen seen = {0};
 
+        /* Nothing else ends a pause. */
+        ledger_set_state(r->l, "sales@example.com", 42, ACCOUNT_OK, 0, "");
         assert_int_equal(
             ledger_set_state(r->l, "sales@example.com", 42,
                              (enum account_state)s, 99, "daily limit"),
@@ -787,6 +807,7 @@ main(void)
         TEST(ids_are_kept_bit_for_bit),
         TEST(long_texts_are_cut_keys_are_not),
         TEST(account_states_outlive_the_agent),
+        TEST(a_pause_stays_in_the_book),
         TEST(waiting_is_what_was_put_off_last),
         TEST(recover_leaves_no_sending),
         TEST(old_rows_go_in_batches),

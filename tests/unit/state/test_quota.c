@@ -426,6 +426,39 @@ one_probe_at_a_time(void **state)
     assert_false(t.probe);
 }
 
+/* Of three messages in flight one is accepted after another has sent the
+ * account to rest; and an account that is out of service does not get away with
+ * a short rest. */
+static void
+what_was_in_flight_ends_no_rest(void **state)
+{
+    struct taken t;
+    struct room room;
+    uint64_t now_ms = quota_now_ms(quota);
+
+    (void)state;
+    quota_rest(quota, sales.id, HOUR_MS, "550 5.4.5");
+    quota_accepted(quota, sales.id);
+    fixture_pass(HOUR_MS);
+    assert_true(take(1, &t, &room));
+    assert_true(t.probe);
+    quota_give_back(quota, &t);
+    now_ms = quota_now_ms(quota);
+    assert_int_equal(quota_rest(quota, sales.id, HOUR_MS, "550 5.4.5"),
+                     now_ms + 2 * HOUR_MS);
+
+    assert_true(quota_set_state(quota, sales.id, ACCOUNT_DISABLED,
+                                now_ms + HOUR_MS, "535"));
+    assert_int_equal(quota_rest(quota, sales.id, 60000, "421"), 0);
+    fixture_pass(60000);
+    assert_false(take(1, &t, &room));
+    assert_int_equal(room.state, ACCOUNT_DISABLED);
+    fixture_pass(HOUR_MS);
+    assert_true(take(1, &t, &room));
+    assert_true(t.probe);
+    assert_false(take(1, &t, &room));
+}
+
 static void
 a_rest_in_the_book_is_probed_after_a_restart(void **state)
 {
@@ -691,6 +724,7 @@ main(void)
         TEST(rests_double_up_to_a_day),
         TEST(short_rests_stay_short),
         TEST(one_probe_at_a_time),
+        TEST(what_was_in_flight_ends_no_rest),
         TEST(a_rest_in_the_book_is_probed_after_a_restart),
         TEST(only_ok_ends_a_pause),
         TEST(reasons_are_cut_and_cleaned),
