@@ -156,7 +156,7 @@ lose(struct merge *m)
     struct compile *c = m->c;
 
     c->smarthosts_lost = c->clients_lost = c->accounts_lost = true;
-    c->pools_lost = c->lists_lost = true;
+    c->pools_lost = c->lists_lost = c->rules_lost = true;
     return false;
 }
 

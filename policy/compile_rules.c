@@ -381,7 +381,7 @@ read_rules(struct compile *c, const struct schema_row *row,
     bool ok = true;
 
     (void)field;
-    c->rules_lost = n->kind != NODE_LIST;
+    c->rules_lost |= n->kind != NODE_LIST;
     if (n->kind != NODE_LIST)
         return schema_mismatch(c, row, n);
     p->rules = compile_alloc(c, n->n, sizeof *p->rules);

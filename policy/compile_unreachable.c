@@ -18,6 +18,8 @@
 enum {
     ASKED_MAX = 64,    /* earlier rules, for each way to find some */
     PATTERNS_MAX = 64, /* of a condition that is held against another */
+    /* Comparisons of conditions for one rule: "any" in "any" multiply. */
+    STEPS_MAX = 10000,
 };
 
 /* ---- patterns ---- */
@@ -204,29 +206,33 @@ leaf_follows(const struct condition *narrow, const struct condition *wide)
 }
 
 /* Does `wide` hold whenever `narrow` does?  (When narrow is not known, then
- * wide is not "no".) */
+ * wide is not "no".)  False as well when there are no steps left. */
 static bool
-follows(const struct condition *narrow, const struct condition *wide)
+follows(const struct condition *narrow, const struct condition *wide,
+        unsigned *left)
 {
+    if (*left == 0)
+        return false;
+    --*left;
     if (wide->key == MATCH_ALL) {
         for (size_t i = 0; i < wide->n_children; i++)
-            if (!follows(narrow, &wide->child[i]))
+            if (!follows(narrow, &wide->child[i], left))
                 return false;
         return true;
     }
     if (narrow->key == MATCH_ANY) {
         for (size_t i = 0; i < narrow->n_children; i++)
-            if (!follows(&narrow->child[i], wide))
+            if (!follows(&narrow->child[i], wide, left))
                 return false;
         return narrow->n_children > 0;
     }
     if (narrow->key == MATCH_ALL)
         for (size_t i = 0; i < narrow->n_children; i++)
-            if (follows(&narrow->child[i], wide))
+            if (follows(&narrow->child[i], wide, left))
                 return true;
     if (wide->key == MATCH_ANY)
         for (size_t i = 0; i < wide->n_children; i++)
-            if (follows(narrow, &wide->child[i]))
+            if (follows(narrow, &wide->child[i], left))
                 return true;
     return leaf_follows(narrow, wide);
 }
@@ -269,7 +275,8 @@ keeps(const struct rule *earlier, const struct rule *later)
 struct search {
     const struct policy *p;
     size_t later;
-    size_t found; /* the earlier rule; later = none */
+    size_t found;  /* the earlier rule; later = none */
+    unsigned left; /* steps: see STEPS_MAX */
 };
 
 static void
@@ -281,7 +288,7 @@ try_range(void *cookie, struct rule_range r)
     for (int asked = 0; asked < ASKED_MAX && r.at < r.end && *r.at < s->found;
          asked++, r.at++)
         if (keeps(&rule[*r.at], later) &&
-            follows(&later->match, &rule[*r.at].match))
+            follows(&later->match, &rule[*r.at].match, &s->left))
             s->found = *r.at;
 }
 
@@ -292,7 +299,7 @@ compile_check_unreachable(struct compile *c)
 
     for (size_t i = 0; i < p->n_rules && c->diag->n < DIAG_MAX; i++) {
         const struct rule *later = &p->rules[i], *earlier;
-        struct search s = {p, i, i};
+        struct search s = {p, i, i, STEPS_MAX};
 
         rule_index_each_wider(p->index->rules, &later->match, try_range, &s);
         if (s.found == i)

@@ -65,7 +65,8 @@ bool decide_mailbox(const struct account *a, const struct facts *f,
 
 /* The candidates a plan stands for, with templates filled in for this
  * sender, without trust (the ticket proves that the milter checked it).
- * Used by the agent when the ticket's account cannot serve. */
+ * Used by the agent when the ticket's account cannot serve.  It has no content
+ * then, so a weighted pool is drawn by the sender here. */
 unsigned decide_candidates(const struct policy *p, const struct plan *plan,
                            struct slice sender,
                            struct candidate ret[CANDIDATES_MAX]);
@@ -77,7 +78,6 @@ bool mailbox_owns(const struct mailbox *m, struct slice address);
 
 /* from: require - is there a From, can all of it be read, and does every
  * address in it belong to the mailbox (its address or send_as)? */
-bool decide_from_allowed(const struct mailbox *m, const struct facts *f,
-                         struct scratch *s);
+bool decide_from_allowed(const struct mailbox *m, const struct facts *f);
 
 #endif

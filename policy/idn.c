@@ -22,6 +22,21 @@ has_wildcard(struct slice s)
     return memchr(s.at, '*', s.len) != NULL || memchr(s.at, '?', s.len) != NULL;
 }
 
+/* Letters, digits, hyphens, underscores and dots between them.  The mapping of
+ * UTS #46 makes "@", "*" and a dot of their full-width forms, and more of other
+ * signs: what it makes must not be read as what it is not. */
+static bool
+is_hostname(const char *ascii)
+{
+    if (ascii[0] == '.' || ascii[0] == '\0')
+        return false;
+    for (const char *c = ascii; *c != '\0'; c++)
+        if (!(*c >= 'a' && *c <= 'z') && !(*c >= 'A' && *c <= 'Z') &&
+            !(*c >= '0' && *c <= '9') && *c != '-' && *c != '_' && *c != '.')
+            return false;
+    return true;
+}
+
 /* Adds one label, or more of them, to what *len octets are used of. */
 static enum idn_result
 convert(struct slice s, char *ret, size_t ret_size, size_t *len)
@@ -41,7 +56,7 @@ convert(struct slice s, char *ret, size_t ret_size, size_t *len)
     if (rc != IDN2_OK)
         return IDN_SAME;
     n = strlen(ascii);
-    if (n > 0 && n < ret_size - *len) {
+    if (is_hostname(ascii) && n < ret_size - *len) {
         memcpy(ret + *len, ascii, n);
         *len += n;
         r = IDN_OK;

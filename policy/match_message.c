@@ -262,11 +262,9 @@ is_known(const struct facts *f, const struct condition *c)
            c->key == MATCH_SAMPLE;
 }
 
-enum truth
-match_message(struct match *m, const struct condition *c)
+static enum truth
+ask(struct match *m, const struct condition *c)
 {
-    if (!is_known(m->f, c))
-        return TRUTH_UNKNOWN;
     switch (c->key) {
     case MATCH_FROM:
     case MATCH_FROM_DOMAIN:
@@ -286,4 +284,37 @@ match_message(struct match *m, const struct condition *c)
     default:
         return TRUTH_NO;
     }
+}
+
+/* What walks over names, addresses or fields, and over patterns for each. */
+static bool
+is_costly(enum match_key key)
+{
+    return key == MATCH_FROM || key == MATCH_FROM_DOMAIN ||
+           key == MATCH_HEADER || key == MATCH_ATTACHMENT;
+}
+
+/* The message's answers are the same for each of its recipients: a stranger's
+ * thousand names are held against the patterns once, not a thousand times. */
+enum truth
+match_message(struct match *m, const struct condition *c)
+{
+    struct scratch_leaf leaf;
+    bool unparseable = m->unparseable, regex_limit = m->regex_limit;
+
+    if (!is_known(m->f, c))
+        return TRUTH_UNKNOWN;
+    if (!is_costly(c->key) || m->f->stage != FACTS_EOM)
+        return ask(m, c);
+    if (!scratch_leaf_get(m->scratch, c, m->f, m->unreadable_unknown, &leaf)) {
+        m->unparseable = m->regex_limit = false;
+        leaf.truth = ask(m, c);
+        leaf.unparseable = m->unparseable;
+        leaf.regex_limit = m->regex_limit;
+        if (!m->nomem)
+            scratch_leaf_put(m->scratch, c, m->f, m->unreadable_unknown, &leaf);
+    }
+    m->unparseable = unparseable || leaf.unparseable;
+    m->regex_limit = regex_limit || leaf.regex_limit;
+    return (enum truth)leaf.truth;
 }

@@ -26,7 +26,7 @@ struct result {
 
 /* What admission makes of a decision when every account has room. */
 static struct result
-result_of(const struct decision *d)
+admitted(const struct decision *d)
 {
     if (d->action != ACTION_ACCOUNT)
         return (struct result){d->action, NULL};
@@ -47,6 +47,18 @@ result_of(const struct decision *d)
     return (struct result){ACTION_DEFER, NULL};
 }
 
+/* And what `from: require` makes of that. */
+static struct result
+result_of(const struct decision *d, const struct facts *f)
+{
+    struct result r = admitted(d);
+
+    if (r.action == ACTION_ACCOUNT && d->plan->from == FROM_REQUIRE &&
+        !decide_from_allowed(&r.first->mailbox, f))
+        return (struct result){ACTION_REJECT, NULL};
+    return r;
+}
+
 static bool
 is_rule(const char *name, const char *want)
 {
@@ -56,7 +68,7 @@ is_rule(const char *name, const char *want)
 static bool
 as_expected(const struct proof *want, const struct decision *d)
 {
-    struct result got = result_of(d);
+    struct result got = result_of(d, &want->facts);
 
     return got.action == want->action &&
            (want->rule == NULL || is_rule(d->rule, want->rule)) &&
@@ -111,7 +123,7 @@ say_place(struct line *l, struct loc at, const char *here)
 static void
 say_got(struct line *l, const struct run *r)
 {
-    struct result got = result_of(&r->decision);
+    struct result got = result_of(&r->decision, &r->proof->facts);
 
     if (got.action != ACTION_ACCOUNT)
         line_add(l, "%s", action_name(got.action));
@@ -132,7 +144,7 @@ say_hint(struct line *l, const struct run *r)
                          : NULL;
 
     if (r->proof->action != ACTION_ACCOUNT ||
-        result_of(&r->decision).action == ACTION_ACCOUNT)
+        result_of(&r->decision, &r->proof->facts).action == ACTION_ACCOUNT)
         return;
     if (at != NULL &&
         policy_is_mta_domain(

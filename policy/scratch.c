@@ -14,6 +14,7 @@
 enum {
     IDENTITIES_KEPT = 4,
     REGEX_KEPT = 256,                /* answers; a power of two */
+    LEAVES_KEPT = 512,               /* the same */
     REGEX_STEPS = 100 * 1000 * 1000, /* for one search, about */
     REGEX_STEPS_MIN = 1000,          /* at each place of the value */
     REGEX_STEPS_MAX = 500 * 1000,    /* the same, for short values */
@@ -32,6 +33,15 @@ struct regex_slot {
     const void *code;
     struct slice value;
     enum regex_answer answer;
+};
+
+struct leaf_slot {
+    uint64_t message; /* scratch.message at that time */
+    const void *condition;
+    const struct slice *attachment;
+    size_t n_attachments;
+    bool attachments_cut, strict;
+    struct scratch_leaf leaf;
 };
 
 struct identity_slot {
@@ -57,6 +67,7 @@ struct scratch {
     pcre2_match_data *match;
     pcre2_jit_stack *stack;
     struct regex_slot regex[REGEX_KEPT];
+    struct leaf_slot leaf[LEAVES_KEPT];
 
     struct rule_message_hits hits;
 
@@ -348,4 +359,54 @@ scratch_regex(struct scratch *s, const void *code, struct slice value,
     if (slot->answer == REGEX_ENOMEM)
         slot->message = 0;
     return slot->answer;
+}
+
+/* ---- conditions on the message ---- */
+
+static size_t
+leaf_place(const void *condition)
+{
+    uintptr_t hash = (uintptr_t)condition / 8;
+
+    return (hash ^ hash >> 9) % LEAVES_KEPT;
+}
+
+/* The header is the one that the scratch is bound to. */
+static bool
+is_leaf_of(const struct leaf_slot *slot, uint64_t message,
+           const void *condition, const struct facts *f, bool strict)
+{
+    return slot->message == message && slot->condition == condition &&
+           slot->attachment == f->attachment &&
+           slot->n_attachments == f->n_attachments &&
+           slot->attachments_cut == f->attachments_cut &&
+           slot->strict == strict;
+}
+
+bool
+scratch_leaf_get(const struct scratch *s, const void *condition,
+                 const struct facts *f, bool strict, struct scratch_leaf *ret)
+{
+    const struct leaf_slot *slot = &s->leaf[leaf_place(condition)];
+
+    if (!is_leaf_of(slot, s->message, condition, f, strict))
+        return false;
+    *ret = slot->leaf;
+    return true;
+}
+
+void
+scratch_leaf_put(struct scratch *s, const void *condition,
+                 const struct facts *f, bool strict,
+                 const struct scratch_leaf *leaf)
+{
+    s->leaf[leaf_place(condition)] = (struct leaf_slot){
+        .message = s->message,
+        .condition = condition,
+        .attachment = f->attachment,
+        .n_attachments = f->n_attachments,
+        .attachments_cut = f->attachments_cut,
+        .strict = strict,
+        .leaf = *leaf,
+    };
 }

@@ -56,6 +56,19 @@ struct rule_message_hits *scratch_rule_hits(struct scratch *s);
 uint64_t scratch_identity(struct scratch *s, const char *address,
                           const char *smarthost, char ret[IDENTITY_MAX + 1]);
 
+/* What a condition on the message came to, for its other recipients.  `strict`:
+ * struct match's unreadable_unknown.  Only FACTS_EOM; a few are forgotten. */
+struct scratch_leaf {
+    unsigned truth; /* enum truth */
+    bool unparseable, regex_limit;
+};
+bool scratch_leaf_get(const struct scratch *s, const void *condition,
+                      const struct facts *f, bool strict,
+                      struct scratch_leaf *ret);
+void scratch_leaf_put(struct scratch *s, const void *condition,
+                      const struct facts *f, bool strict,
+                      const struct scratch_leaf *leaf);
+
 /* Is the expression (pcre2_code) found in the value?  keep: the value stays
  * where it is until the scratch is reset, so the answer can be kept. */
 enum regex_answer scratch_regex(struct scratch *s, const void *code,

@@ -129,8 +129,7 @@ from_refused(struct explain *x, const struct told *g)
         g->admission.action != ACTION_ACCOUNT)
         return false;
     f.stage = FACTS_EOM;
-    scratch_reset(x->scratch);
-    return !decide_from_allowed(&g->admission.mailbox, &f, x->scratch);
+    return !decide_from_allowed(&g->admission.mailbox, &f);
 }
 
 /* What cannot be put off, since the rest of the message goes on or sendmail(1)
@@ -142,7 +141,8 @@ queue_instead_of_defer(struct explain *x)
 
     for (size_t i = 0; i < x->n_recipients; i++)
         goes_on = goes_on || (x->told[i].action != ACTION_REJECT &&
-                              x->told[i].action != ACTION_DEFER);
+                              x->told[i].action != ACTION_DEFER &&
+                              x->told[i].action != ACTION_DISCARD);
     for (size_t i = 0; i < x->n_recipients && goes_on; i++) {
         struct told *t = &x->told[i];
 
@@ -168,16 +168,16 @@ admit_all(struct explain *x)
             x->refusal = t->reply;
         if (t->group == NULL)
             continue;
-        if (t->group == t) {
+        if (t->group == t)
             admit_group(x, t);
-            if (from_refused(x, t))
-                x->refusal = "550 5.7.1 From header is not an address of the "
-                             "account that would send the message";
-        }
         t->action = t->group->admission.action;
         t->reply = t->group->admission.reply;
     }
     queue_instead_of_defer(x);
+    for (size_t i = 0; i < x->n_recipients; i++)
+        if (x->told[i].group == &x->told[i] && from_refused(x, &x->told[i]))
+            x->refusal = "550 5.7.1 From header is not an address of the "
+                         "account that would send the message";
 }
 
 static const char *

@@ -176,11 +176,15 @@ take_rfc3164(struct maillog *m, struct slice *s, struct maillog_event *e)
         !take_clock(s, &c))
         return false;
     c.day = (int)day;
-    c.year = m->year + (m->month - c.month > 6);
+    /* Into the next year; or a line of the old one that comes late. */
+    c.year = m->year + (m->month - c.month > 6) -
+             (m->month > 0 && c.month - m->month > 6);
     if (!civil_exists(&c))
         return false;
-    m->year = c.year;
-    m->month = c.month;
+    if (c.year >= m->year) {
+        m->year = c.year;
+        m->month = c.month;
+    }
     e->at_s = civil_seconds(&c);
     e->has_zone = false;
     return true;

@@ -145,8 +145,7 @@ from_refused(struct finish *x)
     for (struct group *g = x->groups; g != NULL; g = g->next)
         if (g->admission.action == ACTION_ACCOUNT && g->cost.recipients > 0 &&
             g->plan->from == FROM_REQUIRE &&
-            !decide_from_allowed(&g->admission.mailbox, &x->facts,
-                                 x->s->scratch))
+            !decide_from_allowed(&g->admission.mailbox, &x->facts))
             return true;
     return false;
 }

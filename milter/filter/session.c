@@ -242,7 +242,9 @@ pairs_add(struct session *s, struct pairs *p, const char *name,
         p->at = grown;
         p->room = room;
     }
-    p->at[p->n].name = slice_of(arena_copy(s->arena, slice_of(name)));
+    /* RFC 5322 4.5.3 had white space before the colon; readers still take it. */
+    p->at[p->n].name =
+        slice_of(arena_copy(s->arena, slice_trim(slice_of(name))));
     p->at[p->n].value = slice_of(arena_copy(s->arena, slice_of(value)));
     if (p->at[p->n].name.at == NULL || p->at[p->n].value.at == NULL)
         return false;

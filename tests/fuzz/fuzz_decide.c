@@ -155,7 +155,7 @@ check_late(const struct policy *p, const struct facts *f,
         check(why[i].failed[0] != '\0' && strlen(why[i].failed) < WHY_TEXT);
     for (unsigned i = 0; i < late.n_candidates; i++)
         if (late.candidate[i].kind == STEP_ACCOUNT)
-            decide_from_allowed(&late.candidate[i].mailbox, f, scratch);
+            decide_from_allowed(&late.candidate[i].mailbox, f);
 }
 
 /* A log has the Message-ID alone. */

@@ -157,6 +157,7 @@ static const struct compile_row rows[] = {
     {"missing, and names", 0,
      HEAD "include: c.yaml\n"
           "rules: [{match: {sender: {list: l}}, route: {account: a}}]\n"
+          "tests: [{recipient: a@b, expect: mta, rule: there}]\n"
           "default: {pool: p}\n",
      "2:10: include: cannot read /c/c.yaml: No such file or directory\n"},
     {"broken, and names", 0,

@@ -81,6 +81,7 @@ from_a_log(void **state)
 
         if (m.recipient == NULL)
             m.recipient = "r@far.example";
+        m.client = "1";
         print_message("  %s\n", rows[i].name);
         case_decide(p, &m, FACTS_LOG, NULL, got);
         assert_string_equal(got, rows[i].want);

@@ -40,6 +40,10 @@ static const struct row {
     {"hyphen first, with a glob", "*.-" MUENCHEN, NULL},
     {"not UTF-8", "m\374nchen.example", NULL},
     {"a space", MUENCHEN " x.example", NULL},
+    {"a full-width @", "x\357\274\240example.com", NULL},
+    {"a full-width *", "\357\274\212.example.com", NULL},
+    {"a full-width dot before", "\357\274\216example.com", NULL},
+    {"a sign that is a/c", "\342\204\200.example.com", NULL},
     {"only a dot before", ".\303\274", ".xn--tda"},
 };
 

@@ -734,6 +734,8 @@ decoded_text_is_bounded(void **state)
     struct pattern start = {.kind = PATTERN_GLOB, .text = "a*"};
     struct condition c = {
         .key = MATCH_HEADER, .name = "x", .n_patterns = 1, .pattern = &end};
+    struct condition other = {
+        .key = MATCH_HEADER, .name = "x", .n_patterns = 1, .pattern = &start};
     struct match m;
 
     (void)state;
@@ -746,11 +748,48 @@ decoded_text_is_bounded(void **state)
     assert_true(m.unparseable);
 
     match_init(&m, &f, slice_of("r@s"), scratch);
-    c.pattern = &start;
-    assert_int_equal(match_condition(&m, &c), TRUTH_YES);
+    assert_int_equal(match_condition(&m, &other), TRUTH_YES);
     assert_false(m.unparseable);
     scratch_reset(scratch);
     free(big);
+}
+
+/* What is about the message is asked once for all of its recipients: here the
+ * answer, and what was found on the way, outlive the names. */
+static void
+a_message_is_asked_once(void **state)
+{
+    char text[] = "a.exe";
+    struct slice name = slice_of(text);
+    struct facts f = {.stage = FACTS_EOM,
+                      .n_attachments = 1,
+                      .attachment = &name,
+                      .attachments_cut = true};
+    struct pattern exe = {.kind = PATTERN_GLOB, .text = "*.exe"};
+    struct pattern doc = {.kind = PATTERN_GLOB, .text = "*.doc"};
+    struct condition is_exe = {
+        .key = MATCH_ATTACHMENT, .n_patterns = 1, .pattern = &exe};
+    struct condition is_doc = {
+        .key = MATCH_ATTACHMENT, .n_patterns = 1, .pattern = &doc};
+    struct match m;
+
+    (void)state;
+    match_init(&m, &f, slice_of("r@s"), scratch);
+    assert_int_equal(match_condition(&m, &is_exe), TRUTH_YES);
+    assert_int_equal(match_condition(&m, &is_doc), TRUTH_NO);
+    memcpy(text, "b.doc", sizeof text);
+    match_init(&m, &f, slice_of("r2@s"), scratch);
+    assert_int_equal(match_condition(&m, &is_exe), TRUTH_YES);
+    assert_false(m.unparseable);
+    assert_int_equal(match_condition(&m, &is_doc), TRUTH_NO);
+    assert_true(m.unparseable);
+    /* Where it counts as not known, that is another question. */
+    m.unreadable_unknown = true;
+    assert_int_equal(match_condition(&m, &is_doc), TRUTH_YES);
+    scratch_reset(scratch);
+    match_init(&m, &f, slice_of("r@s"), scratch);
+    assert_int_equal(match_condition(&m, &is_exe), TRUTH_NO);
+    scratch_reset(scratch);
 }
 
 static void
@@ -888,6 +927,7 @@ main(void)
         cmocka_unit_test(evil_expressions_give_up),
         cmocka_unit_test(long_values_are_searched_in_part),
         cmocka_unit_test(decoded_text_is_bounded),
+        cmocka_unit_test(a_message_is_asked_once),
         cmocka_unit_test(a_crowd_in_from_is_bounded),
         cmocka_unit_test(reset_forgets),
         cmocka_unit_test(says_why),

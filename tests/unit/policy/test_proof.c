@@ -357,6 +357,32 @@ run(void **state)
     }
 }
 
+/* What the milter refuses at the end of the message is no route. */
+static void
+from_require(void **state)
+{
+    static struct diag d;
+    struct policy *p = compile_case_good(
+        "gmroute: 1\n"
+        "accounts: {a: {address: a@x, auth: {password_file: p}, send_as: "
+        "['@y']}}\n"
+        "rules: [{route: {account: a}, from: require}]\n"
+        "tests:\n"
+        "  - {sender: s@x, recipient: c@d, header: {From: a@x}, expect: "
+        "{account: a}}\n"
+        "  - {sender: s@x, recipient: c@d, header: {From: b@y}, expect: "
+        "{account: a}}\n"
+        "  - {sender: s@x, recipient: c@d, header: {From: b@z}, expect: "
+        "reject}\n"
+        "  - {sender: s@x, recipient: c@d, expect: reject}\n");
+
+    (void)state;
+    d = (struct diag){.n = 0};
+    if (!proof_run(p, &d))
+        fail_msg("%u: %s", d.item[0].at.line, d.item[0].text);
+    policy_free(p);
+}
+
 static void
 all_of_them(void **state)
 {
@@ -420,11 +446,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(written),
-        cmocka_unit_test(what_they_become),
-        cmocka_unit_test(run),
-        cmocka_unit_test(all_of_them),
-        cmocka_unit_test(no_proof_knows_another),
+        cmocka_unit_test(written),     cmocka_unit_test(what_they_become),
+        cmocka_unit_test(run),         cmocka_unit_test(from_require),
+        cmocka_unit_test(all_of_them), cmocka_unit_test(no_proof_knows_another),
         cmocka_unit_test(none),
     };
 

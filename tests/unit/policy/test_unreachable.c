@@ -179,6 +179,30 @@ actions(void **state)
     }
 }
 
+/* "any" in "any" multiply: there is an end to the comparing. */
+static void
+deep_conditions_take_no_time(void **state)
+{
+    enum { DEPTH = 20 };
+    char yaml[4000];
+    size_t n = 0;
+
+    (void)state;
+    n += (size_t)snprintf(yaml + n, sizeof yaml - n, "gmroute: 1\nrules:\n");
+    for (unsigned rule = 0; rule < 2; rule++) {
+        n += (size_t)snprintf(yaml + n, sizeof yaml - n, "- {match: ");
+        for (unsigned i = 0; i < DEPTH; i++)
+            n += (size_t)snprintf(yaml + n, sizeof yaml - n, "{any: [");
+        n += (size_t)snprintf(yaml + n, sizeof yaml - n, "{helo: x%u}", rule);
+        for (unsigned i = 0; i < DEPTH; i++)
+            n += (size_t)snprintf(yaml + n, sizeof yaml - n, "]}");
+        n += (size_t)snprintf(yaml + n, sizeof yaml - n, ", route: mta}\n");
+    }
+    assert_true(n < sizeof yaml);
+    compile(yaml);
+    assert_null(said_of(4));
+}
+
 static void
 one_word_behind_a_rule_for_all(void **state)
 {
@@ -199,6 +223,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pairs),
         cmocka_unit_test(actions),
+        cmocka_unit_test(deep_conditions_take_no_time),
         cmocka_unit_test(one_word_behind_a_rule_for_all),
     };
 
