@@ -25,13 +25,6 @@ enum {
 /* ---- patterns ---- */
 
 static bool
-is_domain_key(enum match_key key)
-{
-    return key == MATCH_SENDER_DOMAIN || key == MATCH_RECIPIENT_DOMAIN ||
-           key == MATCH_FROM_DOMAIN;
-}
-
-static bool
 network_holds(const struct network *wide, const struct network *narrow)
 {
     unsigned octets = wide->bits / 8, bits = wide->bits % 8;
@@ -74,7 +67,7 @@ pattern_covers(enum match_key key, const struct pattern *wide,
     if (wide->kind == PATTERN_GLOB && narrow->kind == PATTERN_EXACT)
         return n.len > 0 && !is_null_sender(narrow) && glob_matches(w, n);
     if (wide->kind == PATTERN_DOMAIN && narrow->kind == PATTERN_DOMAIN &&
-        is_domain_key(key))
+        match_is_domain_key(key))
         return w.len > 0 && w.at[0] == '.' && n.len > w.len &&
                slice_ends_nocase(n, w);
     return false;
@@ -308,16 +301,14 @@ compile_check_unreachable(struct compile *c)
         if (earlier->match.n_children == 0) {
             diag_warning(c->diag, later->at,
                          "no message gets to this rule: the rule \"%s\" in "
-                         "line %u has no condition",
-                         earlier->name, earlier->at.line);
+                         "%s has no condition",
+                         earlier->name,
+                         compile_place(later->at, earlier->at).text);
             return; /* nor to those behind it */
         }
-        diag_warning(
-            c->diag, later->at,
-            "no message gets to this rule: the rule \"%s\" in line "
-            "%u%s%s matches all that it matches",
-            earlier->name, earlier->at.line,
-            earlier->at.file == later->at.file ? "" : " of ",
-            earlier->at.file == later->at.file ? "" : earlier->at.file);
+        diag_warning(c->diag, later->at,
+                     "no message gets to this rule: the rule \"%s\" in %s "
+                     "matches all that it matches",
+                     earlier->name, compile_place(later->at, earlier->at).text);
     }
 }

@@ -87,6 +87,14 @@ bool match_client_text(const struct facts_client *client,
 bool match_pattern_text(enum match_key key, const struct pattern *p,
                         struct slice *ret);
 
+/* Is it about the domain of an address? */
+static inline bool
+match_is_domain_key(enum match_key key)
+{
+    return key == MATCH_SENDER_DOMAIN || key == MATCH_RECIPIENT_DOMAIN ||
+           key == MATCH_FROM_DOMAIN;
+}
+
 /* The key on the domain of what this key is on: sender, recipient, from. */
 bool match_domain_key(enum match_key address, enum match_key *ret);
 /* What the domain of every address matches that `address` matches; *ret

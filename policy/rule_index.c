@@ -501,7 +501,7 @@ static void
 each_wider(const struct rule_index *x, enum match_key key,
            const struct pattern *p, rule_range_fn *fn, void *cookie)
 {
-    const char tail = rule_key_is_domain(key) ? '.' : '@';
+    const char tail = match_is_domain_key(key) ? '.' : '@';
     uint64_t h = rule_hash_start(key);
     struct slice text;
 

@@ -46,13 +46,6 @@ rule_key_is_from(enum match_key key)
     return key == MATCH_FROM || key == MATCH_FROM_DOMAIN;
 }
 
-static inline bool
-rule_key_is_domain(enum match_key key)
-{
-    return key == MATCH_SENDER_DOMAIN || key == MATCH_RECIPIENT_DOMAIN ||
-           key == MATCH_FROM_DOMAIN;
-}
-
 /* ---- hashes: FNV-1a from the end, so that one pass meets every tail ---- */
 
 static inline uint64_t
