@@ -117,3 +117,43 @@ fields_find(const struct fields *f, const char *name)
             return &f->at[i];
     return NULL;
 }
+
+static bool
+is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+struct slice
+fields_received_id(struct slice value)
+{
+    unsigned depth = 0; /* of comments */
+    struct slice last = {NULL, 0};
+    size_t i = 0;
+
+    while (i < value.len) {
+        size_t start = i;
+        struct slice word;
+
+        if (value.at[i] == '(' || value.at[i] == ')' || is_space(value.at[i])) {
+            depth += value.at[i] == '(';
+            depth -= value.at[i] == ')' && depth > 0;
+            i++;
+            continue;
+        }
+        if (depth == 0 && value.at[i] == ';')
+            break;
+        while (i < value.len && !is_space(value.at[i]) && value.at[i] != '(' &&
+               value.at[i] != ')' && value.at[i] != ';')
+            i++;
+        if (i == start || depth > 0) {
+            i += i == start;
+            continue;
+        }
+        word = (struct slice){value.at + start, i - start};
+        if (slice_eq_nocase(last, SLICE_LIT("id")))
+            return word;
+        last = word;
+    }
+    return (struct slice){NULL, 0};
+}

@@ -36,4 +36,8 @@ bool field_is(const struct field *f, const char *name); /* without case */
 /* The first of that name whose value is not blank; NULL = none. */
 const struct field *fields_find(const struct fields *f, const char *name);
 
+/* The "id" of a Received field's value: the queue id of the MTA that wrote it
+ * (RFC 5321 4.4, ID = CFWS "ID" FWS ( Atom / msg-id )).  Empty = it has none. */
+struct slice fields_received_id(struct slice value);
+
 #endif

@@ -373,6 +373,15 @@ message_id(const struct message *m)
     return m->id != NULL ? m->id : "";
 }
 
+struct slice
+message_queue_id(const struct message *m)
+{
+    const struct field *top = fields_find(&m->fields, "Received");
+
+    return top != NULL ? fields_received_id(top->value)
+                       : (struct slice){NULL, 0};
+}
+
 const struct digest *
 message_digest(const struct message *m)
 {

@@ -40,6 +40,9 @@ bool message_end(struct message *m, char *err, size_t err_size);
 
 uint64_t message_size(const struct message *m);  /* octets, as received */
 const char *message_id(const struct message *m); /* with <>; "" = none */
+/* The MTA's queue id by the top Received field; empty = not to be seen.
+ * Borrowed. */
+struct slice message_queue_id(const struct message *m);
 const struct digest *message_digest(const struct message *m);
 bool message_is_8bit(const struct message *m);
 /* A header field holds non-ASCII octets: needs SMTPUTF8 (RFC 6531). */

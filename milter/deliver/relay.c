@@ -420,11 +420,29 @@ answer_sent_before(struct relay *r, struct rcpt *c)
     log_end(&l);
 }
 
+/* Sendmail has no XFORWARD: its queue id stands in the top Received field. */
+static void
+find_queue_id(struct relay *r)
+{
+    struct slice id = message_queue_id(r->message);
+    char *copy;
+
+    if (r->queue_id[0] != 0 || id.len == 0)
+        return;
+    copy = strndup(id.at, id.len);
+    if (copy == NULL)
+        return; /* the message goes on without it */
+    free(r->queue_id);
+    r->queue_id = copy;
+}
+
 void
 relay_finish(struct relay *r)
 {
     if (!r->failed && !message_end(r->message, r->failure, sizeof r->failure))
         r->failed = true;
+    if (!r->failed)
+        find_queue_id(r);
     if (r->failed)
         log_error("queue=%s content cannot be kept: %s", r->queue_id,
                   r->failure);

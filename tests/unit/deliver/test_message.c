@@ -394,10 +394,51 @@ test_header_limit(void **state)
     message_free(m);
 }
 
+static void
+the_top_received_names_the_queue_id(void **state)
+{
+    static const struct {
+        const char *name, *head, *want;
+    } received[] = {
+        {"sendmail",
+         "Received: from c.test (relay.test [127.0.0.1])\r\n"
+         "\tby relay.test (8.17.1.9/8.17.1.9) with ESMTP id 6APCtXES0057;\r\n"
+         "\tWed, 25 Nov 2026 12:55:33 GMT\r\n",
+         "6APCtXES0057"},
+        {"postfix",
+         "Received: from c.test (unknown [127.0.0.1])\r\n"
+         "\tby relay.test (Postfix) with ESMTP id 4XYZ12 for <id@id.test>;\r\n"
+         "\tWed, 25 Nov 2026 12:55:33 +0000\r\n",
+         "4XYZ12"},
+        {"the top one",
+         "Received: by a with SMTP ID one; x\r\n"
+         "Received: by b id two; x\r\n",
+         "one"},
+        {"in a comment only", "Received: by a (id three) ; x id four\r\n", ""},
+        {"nothing behind it", "Received: by a with id\r\n", ""},
+        {"id cut by the date", "Received: by a id;x\r\n", ""},
+        {"ends in a comment", "Received: by a ((id\r\n", ""},
+        {"closes what is not open", "Received: ))) id five\r\n", "five"},
+        {"none", "Subject: x\r\n", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof received / sizeof *received; i++) {
+        struct message *m = load(slice_of(received[i].head), 1000);
+        struct slice id = message_queue_id(m);
+
+        print_message("  %s\n", received[i].name);
+        assert_int_equal(id.len, strlen(received[i].want));
+        assert_true(slice_eq(id, slice_of(received[i].want)));
+        message_free(m);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_top_received_names_the_queue_id),
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_message_id),
         cmocka_unit_test(test_digest),
