@@ -207,8 +207,6 @@ ask_for_macros(SMFICTX *ctx, const struct policy *p, int step, const char *ours)
 
     for (size_t i = 0; i < p->n_macros; i++)
         room += strlen(p->macros[i]) + sizeof " {}";
-    if (room == 1)
-        return true; /* none: the MTA's own list does no harm */
     list = to = malloc(room);
     if (list == NULL)
         return false;
@@ -226,13 +224,18 @@ ask_for_macros(SMFICTX *ctx, const struct policy *p, int step, const char *ours)
 static bool
 ask_for_all_macros(SMFICTX *ctx, const struct policy *p)
 {
+    /* The queue id, for the log: Sendmail knows it from DATA on, and does not
+     * send it then by itself. */
+    if (!ask_for_macros(ctx, p, SMFIM_EOM, "i"))
+        return false;
+    if (p->n_macros == 0)
+        return true; /* the MTA's own lists will do */
     return ask_for_macros(ctx, p, SMFIM_CONNECT, "") &&
            (!(p->needs & POLICY_NEEDS_HELO) ||
             ask_for_macros(ctx, p, SMFIM_HELO, "")) &&
            ask_for_macros(ctx, p, SMFIM_ENVFROM,
                           "{auth_authen} {tls_version}") &&
-           ask_for_macros(ctx, p, SMFIM_ENVRCPT, "") &&
-           ask_for_macros(ctx, p, SMFIM_EOM, "i");
+           ask_for_macros(ctx, p, SMFIM_ENVRCPT, "");
 }
 
 static sfsistat
