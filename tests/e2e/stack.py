@@ -15,6 +15,7 @@ import time
 import unittest
 
 from tests.e2e.postfix import Postfix, sections_of
+from tests.e2e.sendmail import TOP, Sendmail
 from tests.e2e.sink import Sink
 from tests.gmailsim.client import Sim
 
@@ -183,12 +184,14 @@ class Daemon:
 class Stack:
     """Started by __enter__. Options: rules (YAML from "rules:" on), sim
     (changes of the simulator's configuration), head, accounts (YAML
-    templates), sales_quota, max_wait, staff_trust, main_cf, master_cf."""
+    templates), sales_quota, max_wait, staff_trust, main_cf, master_cf, mta
+    ("postfix", "sendmail" or None)."""
 
     def __init__(self, rules=RULES, sim=None, accounts=ACCOUNTS, head=HEAD,
                  sales_quota="workspace", max_wait="24h", staff_trust="any",
-                 main_cf="", master_cf="", postfix=True):
-        self.top = tempfile.mkdtemp(prefix="gmroute.")
+                 main_cf="", master_cf="", mta="postfix"):
+        self.top = tempfile.mkdtemp(prefix="gmroute.",
+                                    dir=TOP if mta == "sendmail" else None)
         os.chmod(self.top, 0o755)
         for name in ("log", "run", "state", "secrets", "spool"):
             os.mkdir(os.path.join(self.top, name))
@@ -199,10 +202,15 @@ class Stack:
         self.head, self.accounts, self.rules = head, accounts, rules
         self.sim_config = {**SIM, **(sim or {})}
         self.main_cf, self.master_cf = main_cf, master_cf
-        self.with_postfix = postfix
-        self.sim = self.local = self.internet = self.postfix = None
+        self.kind = mta
+        self.sim = self.local = self.internet = self.mta = None
         self.daemons = {n: Daemon(self, n)
                         for n in ("token", "deliver", "milter")}
+
+    @property
+    def postfix(self):
+        """The MTA, where a test wants what only Postfix has."""
+        return self.mta
 
     @property
     def token(self):
@@ -266,19 +274,21 @@ class Stack:
         self.local, self.internet = Sink(), Sink()
         Postfix.socket_directory(os.path.join(self.top, "milter"))
         Postfix.socket_directory(os.path.join(self.top, "spool", "gmroute"))
-        if self.with_postfix:
+        where = (self.top, "example.com sales.example.com", self.local.port,
+                 self.internet.port)
+        if self.kind == "postfix":
             sections = sections_of(self.ctl("mta-config", "postfix"))
-            self.postfix = Postfix(
-                self.top, "example.com sales.example.com", self.local.port,
-                self.internet.port, sections, self.main_cf, self.master_cf)
+            self.mta = Postfix(*where, sections, self.main_cf, self.master_cf)
+        elif self.kind == "sendmail":
+            self.mta = Sendmail(*where, self.ctl("mta-config", "sendmail"))
         for name in ("token", "deliver", "milter"):
             self.daemons[name].start()
-        if self.postfix:
-            self.postfix.start()
+        if self.mta:
+            self.mta.start()
 
     def stop(self):
-        if self.postfix:
-            self.postfix.stop()
+        if self.mta:
+            self.mta.stop()
         for daemon in reversed(list(self.daemons.values())):
             try:
                 daemon.stop()
@@ -294,8 +304,8 @@ class Stack:
         for name, daemon in self.daemons.items():
             print("---- %s\n%s" % (name, daemon.log()[-size:]),
                   file=sys.stderr)
-        if self.postfix:
-            print("---- postfix\n" + self.postfix.log()[-size:],
+        if self.mta:
+            print("---- %s\n%s" % (self.kind, self.mta.log()[-size:]),
                   file=sys.stderr)
 
     # --- use
@@ -313,8 +323,9 @@ class Stack:
         return json.loads(out) if "--json" in words and out else out
 
     def smtp(self, login=None, client=None):
-        """A connection to Postfix; `login`, `client` by XCLIENT."""
-        c = smtplib.SMTP("127.0.0.1", self.postfix.port, timeout=60)
+        """A connection to the MTA; `login`, `client` by XCLIENT, which only
+        Postfix has."""
+        c = smtplib.SMTP("127.0.0.1", self.mta.port, timeout=60)
         c.ehlo("client.test")
         words = []
         if client:

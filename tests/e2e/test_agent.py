@@ -126,7 +126,7 @@ class BadState(unittest.TestCase):
             self.assertEqual(account["windows"][0]["used"], 3)
 
     def test_corrupt_ledger_is_refused_with_the_remedy(self):
-        with Stack(postfix=False) as stack:
+        with Stack(mta=None) as stack:
             stack.deliver.stop()
             path = os.path.join(stack.top, "state/ledger.db")
             with open(path, "r+b") as f:

@@ -2,16 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import os
+import re
 import smtplib
 import unittest
 
 from tests.e2e.stack import RULES, SharedStack, Stack, message, wait_for
 
 
-class Routing(SharedStack):
-    @classmethod
-    def make_stack(cls):
-        return Stack(staff_trust="[login, local]")
+class Scenarios:
+    """What must be so on every MTA."""
+
+    bounces_show_tags = False
+
+    @staticmethod
+    def said(text):
+        """What a rule answers, as the client sees it."""
+        return text
 
     def arrived(self, count=1):
         return self.sim.wait_journal(count, self.since)
@@ -19,7 +25,7 @@ class Routing(SharedStack):
     def test_three_senders_three_accounts(self):
         bodies = {}
         for sender, login in (("sales@example.com", None),
-                              ("alice@example.com", "alice@example.com"),
+                              ("alice@example.com", self.login),
                               ("news@example.com", None)):
             content = message(sender, ["x@far.test"], "three " + sender,
                               body="..dots\r\n.\r\n\xe4".encode().decode(
@@ -52,19 +58,11 @@ class Routing(SharedStack):
         direct, = self.stack.internet.wait_to("third@direct.test")
         self.assertEqual(local["recipients"], ["boss@example.com"])
         self.assertEqual(direct["recipients"], ["third@direct.test"])
-        self.stack.postfix.wait_empty()
+        self.stack.mta.wait_empty()
         self.assertEqual(len(self.sim.journal(self.since, False)), 1)
 
-    def test_sendmail_is_routed_too(self):
-        self.stack.postfix.sendmail(
-            "bob@example.com", ["x@far.test"],
-            message("bob@example.com", ["x@far.test"], "by sendmail"))
-        entry, = self.arrived()
-        # trust: local lets it use the template.
-        self.assertEqual(entry["account"], "bob@example.com")
-
     def test_sendmail_t_is_routed_too(self):
-        self.stack.postfix.sendmail(
+        self.stack.mta.sendmail(
             "sales@example.com", [],
             message("sales@example.com", ["x@far.test", "boss@example.com"],
                     "by sendmail -t"), "-t")
@@ -76,14 +74,15 @@ class Routing(SharedStack):
         with self.stack.smtp() as c:
             c.mail("blocked@example.com")
             code, text = c.rcpt("x@far.test")
-        self.assertEqual((code, text), (
+        self.assertEqual((code, self.said(text)), (
             550, b"5.7.1 This sender may not send"))
 
     def test_a_rule_defers_at_rcpt(self):
         with self.stack.smtp() as c:
             c.mail("later@example.com")
             code, text = c.rcpt("x@far.test")
-        self.assertEqual((code, text), (451, b"4.7.1 Come back later"))
+        self.assertEqual((code, self.said(text)), (
+            451, b"4.7.1 Come back later"))
 
     def test_a_rule_on_a_header_rejects_at_the_end(self):
         with self.assertRaises(smtplib.SMTPDataError) as raised:
@@ -103,7 +102,7 @@ class Routing(SharedStack):
         bounce = self.stack.local.wait_to("sales@example.com")[-1]["content"]
         self.assertIn(b"Nobody may write there", bounce)
         self.assertIn(b"nobody@refused.test", bounce)
-        self.assertNotIn(b"gmroute.invalid", bounce)
+        self.assertEqual(b"gmroute.invalid" in bounce, self.bounces_show_tags)
 
     def test_a_forged_tag_is_refused(self):
         with self.stack.smtp() as c:
@@ -115,19 +114,9 @@ class Routing(SharedStack):
                            '"v x"@far.test.gmroute.invalid'):
                 code, _ = c.docmd("RCPT", "TO:" + (
                     forged if forged.startswith("<") else "<%s>" % forged))
-                # Without a queue label Postfix's own table refuses first.
+                # Without a queue label the MTA's own table refuses first.
                 self.assertIn(code, (550,) if ".q00." in forged
-                              else (550, 450), forged)
-
-    def test_trust_keeps_strangers_off_a_template(self):
-        # Not logged in: the rule does not match, the default does.
-        self.stack.send("alice@example.com", "x@far.test", "untrusted")
-        self.stack.internet.wait_to("x@far.test")
-        # Logged in as somebody else: the same.
-        self.stack.send("alice@example.com", "y@far.test", "untrusted",
-                        login="bob@example.com")
-        self.stack.internet.wait_to("y@far.test")
-        self.assertEqual(self.sim.journal(self.since, False), [])
+                              else (550, 450, 451), forged)
 
     def test_odd_addresses_survive(self):
         odd = ["a+b=c%d@far.test", '"quoted local"@far.test',
@@ -157,14 +146,14 @@ class Routing(SharedStack):
                 "sales@example.com", ["routed@far.test"], "route"))[0], 250)
         entry, = self.arrived()
         self.assertEqual(entry["recipients"], ["routed@far.test"])
-        self.stack.postfix.wait_empty()
+        self.stack.mta.wait_empty()
         self.assertEqual(self.stack.internet.to("routed@far.test"), [])
 
     def test_the_same_recipient_twice_is_delivered_once(self):
         self.stack.send("sales@example.com",
                         ["twice@far.test", "Twice@Far.test",
                          "twice@far.test"], "twice")
-        self.stack.postfix.wait_empty()
+        self.stack.mta.wait_empty()
         got = [r.lower() for e in self.arrived() for r in e["recipients"]]
         self.assertEqual(got, ["twice@far.test"])
 
@@ -219,6 +208,57 @@ class Routing(SharedStack):
             self.assertNotIn(secret, logs)
 
 
+class Routing(Scenarios, SharedStack):
+    login = "alice@example.com"  # the template trusts logins
+
+    @classmethod
+    def make_stack(cls):
+        return Stack(staff_trust="[login, local]")
+
+    def test_sendmail_is_routed_too(self):
+        self.stack.mta.sendmail(
+            "bob@example.com", ["x@far.test"],
+            message("bob@example.com", ["x@far.test"], "by sendmail"))
+        entry, = self.arrived()
+        # trust: local lets it use the template.
+        self.assertEqual(entry["account"], "bob@example.com")
+
+    def test_trust_keeps_strangers_off_a_template(self):
+        # Not logged in: the rule does not match, the default does.
+        self.stack.send("alice@example.com", "x@far.test", "untrusted")
+        self.stack.internet.wait_to("x@far.test")
+        # Logged in as somebody else: the same.
+        self.stack.send("alice@example.com", "y@far.test", "untrusted",
+                        login="bob@example.com")
+        self.stack.internet.wait_to("y@far.test")
+        self.assertEqual(self.sim.journal(self.since, False), [])
+
+
+class RoutingOnSendmail(Scenarios, SharedStack):
+    login = None  # Sendmail has no XCLIENT: the template trusts the address
+    # Nothing in Sendmail takes them out: it writes its bounces itself, and no
+    # filter sees them. Original-Recipient has the real address.
+    bounces_show_tags = True
+
+    @staticmethod
+    def said(text):
+        """Sendmail puts the recipient in front, behind the enhanced code."""
+        return re.sub(rb"<\S+>\.\.\. ", b"", text)
+
+    @classmethod
+    def make_stack(cls):
+        return Stack(staff_trust="{clients: [127.0.0.1]}", mta="sendmail")
+
+    def test_a_program_of_this_host_is_routed_too(self):
+        # The submission program speaks SMTP to the daemon: a client of this
+        # host, not `local`.
+        self.stack.mta.sendmail(
+            "bob@example.com", ["x@far.test"],
+            message("bob@example.com", ["x@far.test"], "by sendmail"))
+        entry, = self.arrived()
+        self.assertEqual(entry["account"], "bob@example.com")
+
+
 class Reinjection(unittest.TestCase):
     """A content filter behind the milter brings tagged mail back."""
 
@@ -249,7 +289,7 @@ class Reinjection(unittest.TestCase):
 
 class Configuration(unittest.TestCase):
     def test_rules_of_this_file_are_good(self):
-        with Stack(postfix=False) as stack:
+        with Stack(mta=None) as stack:
             self.assertIn("good", stack.ctl("check"))
             self.assertTrue(os.path.exists(stack.config_file))
             self.assertIn("rules:", RULES)
