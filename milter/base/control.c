@@ -9,9 +9,15 @@
 static const char *const verbs[] = {
     [CONTROL_PAUSE] = "pause",
     [CONTROL_RESUME] = "resume",
+    [CONTROL_DIVERT] = "divert",
+    [CONTROL_DIVERT_END] = "divert-end",
+    [CONTROL_QUOTA_RESET] = "quota-reset",
 };
 
 enum { VERBS = sizeof verbs / sizeof *verbs };
+
+_Static_assert(CONTROL_LINE_MAX > 2 * IDENTITY_MAX + CONTROL_TEXT_MAX + 20,
+               "a whole request fits into a line");
 
 const char *
 control_verb_name(enum control_verb v)
@@ -57,7 +63,7 @@ control_parse(const char *line, struct control_request *ret)
 {
     struct slice rest = slice_of(line), verb;
     struct control_request q = {.verb = CONTROL_PAUSE};
-    struct slice identity;
+    struct slice identity, other = {0};
     unsigned v = 0;
 
     for (size_t i = 0; i < rest.len; i++)
@@ -67,8 +73,14 @@ control_parse(const char *line, struct control_request *ret)
     while (v < VERBS && !slice_eq(verb, slice_of(verbs[v])))
         v++;
     identity = next_word(&rest);
+    if (v == CONTROL_DIVERT) {
+        other = next_word(&rest);
+        if (other.len == 0)
+            return false;
+    }
     if (v == VERBS || identity.len == 0 ||
         !take(identity, q.identity, IDENTITY_MAX) ||
+        !take(other, q.other, IDENTITY_MAX) ||
         !take(slice_trim(rest), q.text, CONTROL_TEXT_MAX))
         return false;
     q.verb = (enum control_verb)v;
@@ -79,8 +91,9 @@ control_parse(const char *line, struct control_request *ret)
 void
 control_format(const struct control_request *q, char ret[CONTROL_LINE_MAX])
 {
-    int n = snprintf(ret, CONTROL_LINE_MAX, "%s %s%s%.*s",
+    int n = snprintf(ret, CONTROL_LINE_MAX, "%s %s%s%s%s%.*s",
                      control_verb_name(q->verb), q->identity,
+                     q->other[0] != '\0' ? " " : "", q->other,
                      q->text[0] != '\0' ? " " : "", CONTROL_TEXT_MAX, q->text);
 
     if (n > CONTROL_LINE_MAX - 2)

@@ -2,9 +2,10 @@
  * one line each, over a socket in state.runtime.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Pure.  A request is "VERB IDENTITY [TEXT]" and a line end; an answer begins
- * with "ok " or "no ".  The identity is that of struct mailbox: what a name of
- * the configuration means is looked up by who asks.
+ * Pure.  A request is "VERB IDENTITY [TEXT]", or "divert IDENTITY OTHER
+ * [TEXT]", and a line end; an answer begins with "ok " or "no ".  Identities
+ * are those of struct mailbox: what a name of the configuration means is
+ * looked up by who asks.
  */
 #ifndef BASE_CONTROL_H
 #define BASE_CONTROL_H
@@ -16,11 +17,19 @@
 enum control_verb {
     CONTROL_PAUSE,  /* until somebody resumes it; the text says why */
     CONTROL_RESUME, /* ends pause, cooling and disabled */
+    /* Mail for the account goes through the other one, also what is tagged
+     * already, until CONTROL_DIVERT_END. */
+    CONTROL_DIVERT,
+    CONTROL_DIVERT_END,
+    /* Forgets what was spent, what Gmail was seen to allow, and rests: whatever
+     * is sent next may exceed what Google allows. */
+    CONTROL_QUOTA_RESET,
 };
 
 enum {
     CONTROL_TEXT_MAX = 100,
-    CONTROL_LINE_MAX = 512, /* octets of a request or an answer, NUL included */
+    /* Octets of a request or an answer, NUL included: two identities fit. */
+    CONTROL_LINE_MAX = 1024,
 };
 
 #define CONTROL_SOCKET "control.sock" /* in state.runtime */
@@ -28,6 +37,7 @@ enum {
 struct control_request {
     enum control_verb verb;
     char identity[IDENTITY_MAX + 1];
+    char other[IDENTITY_MAX + 1];    /* CONTROL_DIVERT; else "" */
     char text[CONTROL_TEXT_MAX + 1]; /* printable ASCII; may be empty */
 };
 

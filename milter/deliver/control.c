@@ -66,7 +66,11 @@ obey(struct control *c, const struct control_request *q, uid_t uid,
     struct mailbox m;
     struct log_line l;
 
-    if (policy_mailbox(conf->policy, q->identity, &m))
+    if (policy_mailbox(conf->policy, q->identity, &m) &&
+        q->verb != CONTROL_PAUSE && q->verb != CONTROL_RESUME)
+        snprintf(ret, CONTROL_LINE_MAX, "no this agent cannot %s",
+                 control_verb_name(q->verb));
+    else if (policy_mailbox(conf->policy, q->identity, &m))
         set_state(c, &m, q, ret);
     else
         snprintf(ret, CONTROL_LINE_MAX,

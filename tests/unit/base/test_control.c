@@ -16,22 +16,33 @@ static const struct row {
     const char *name, *line;
     bool good;
     enum control_verb verb;
-    const char *identity, *text;
+    const char *identity, *text, *other; /* other NULL = none */
 } rows[] = {
-    {"pause", "pause a@b", true, CONTROL_PAUSE, "a@b", ""},
+    {"pause", "pause a@b", true, CONTROL_PAUSE, "a@b", "", NULL},
     {"pause with a reason", "pause a@b on holiday", true, CONTROL_PAUSE, "a@b",
-     "on holiday"},
+     "on holiday", NULL},
     {"another smarthost", "resume a@b/gmail_relay", true, CONTROL_RESUME,
-     "a@b/gmail_relay", ""},
-    {"spaces behind", "resume a@b  ", true, CONTROL_RESUME, "a@b", ""},
-    {"nothing", "", false, 0, NULL, NULL},
-    {"no account", "pause", false, 0, NULL, NULL},
-    {"no account but a space", "pause ", false, 0, NULL, NULL},
-    {"two spaces", "pause  a@b", false, 0, NULL, NULL},
-    {"unknown verb", "paus a@b", false, 0, NULL, NULL},
-    {"verb in capitals", "PAUSE a@b", false, 0, NULL, NULL},
-    {"control character", "pause a@b x\ty", false, 0, NULL, NULL},
-    {"not ASCII", "pause a@b \xc3\xa4", false, 0, NULL, NULL},
+     "a@b/gmail_relay", "", NULL},
+    {"spaces behind", "resume a@b  ", true, CONTROL_RESUME, "a@b", "", NULL},
+    {"divert", "divert a@b c@d", true, CONTROL_DIVERT, "a@b", "", "c@d"},
+    {"divert with a reason", "divert a@b c@d/gmail_relay it is full", true,
+     CONTROL_DIVERT, "a@b", "it is full", "c@d/gmail_relay"},
+    {"the end of it", "divert-end a@b", true, CONTROL_DIVERT_END, "a@b", "",
+     NULL},
+    {"quota-reset", "quota-reset a@b", true, CONTROL_QUOTA_RESET, "a@b", "",
+     NULL},
+    {"divert to nobody", "divert a@b", false, 0, NULL, NULL, NULL},
+    {"divert to a space", "divert a@b ", false, 0, NULL, NULL, NULL},
+    {"divert to two spaces", "divert a@b  c@d", false, 0, NULL, NULL, NULL},
+    {"a verb's beginning", "divert- a@b", false, 0, NULL, NULL, NULL},
+    {"nothing", "", false, 0, NULL, NULL, NULL},
+    {"no account", "pause", false, 0, NULL, NULL, NULL},
+    {"no account but a space", "pause ", false, 0, NULL, NULL, NULL},
+    {"two spaces", "pause  a@b", false, 0, NULL, NULL, NULL},
+    {"unknown verb", "paus a@b", false, 0, NULL, NULL, NULL},
+    {"verb in capitals", "PAUSE a@b", false, 0, NULL, NULL, NULL},
+    {"control character", "pause a@b x\ty", false, 0, NULL, NULL, NULL},
+    {"not ASCII", "pause a@b \xc3\xa4", false, 0, NULL, NULL, NULL},
 };
 
 static void
@@ -51,6 +62,7 @@ requests(void **state)
         assert_int_equal(q.verb, t->verb);
         assert_string_equal(q.identity, t->identity);
         assert_string_equal(q.text, t->text);
+        assert_string_equal(q.other, t->other != NULL ? t->other : "");
     }
 }
 
@@ -64,6 +76,10 @@ too_long_is_refused(void **state)
     snprintf(line, sizeof line, "pause %0*d", IDENTITY_MAX, 0);
     assert_true(control_parse(line, &q));
     snprintf(line, sizeof line, "pause %0*d", IDENTITY_MAX + 1, 0);
+    assert_false(control_parse(line, &q));
+    snprintf(line, sizeof line, "divert a %0*d", IDENTITY_MAX, 0);
+    assert_true(control_parse(line, &q));
+    snprintf(line, sizeof line, "divert a %0*d", IDENTITY_MAX + 1, 0);
     assert_false(control_parse(line, &q));
     snprintf(line, sizeof line, "pause a %0*d", CONTROL_TEXT_MAX, 0);
     assert_true(control_parse(line, &q));
@@ -80,16 +96,19 @@ round_trip(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        struct control_request q = {.verb = CONTROL_PAUSE}, back;
+        struct control_request q = {.verb = CONTROL_DIVERT}, back;
         char line[CONTROL_LINE_MAX];
 
         snprintf(q.identity, sizeof q.identity, "%0*d", IDENTITY_MAX, 0);
+        snprintf(q.other, sizeof q.other, "%0*d", IDENTITY_MAX, 1);
         snprintf(q.text, sizeof q.text, "%s", texts[i]);
         control_format(&q, line);
         assert_int_equal(line[strlen(line) - 1], '\n');
         line[strlen(line) - 1] = '\0';
         assert_true(control_parse(line, &back));
+        assert_int_equal(back.verb, q.verb);
         assert_string_equal(back.identity, q.identity);
+        assert_string_equal(back.other, q.other);
         assert_int_equal(strlen(back.text), strlen(texts[i]));
     }
 }
