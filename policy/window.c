@@ -27,6 +27,7 @@ window_init(struct window *w, uint64_t limit, uint64_t window_ms)
     set(&w->window_ms, window_ms);
     set(&w->newest, 0);
     set(&w->used, 0);
+    window_set_ceiling(w, 0, 0);
     for (unsigned i = 0; i < WINDOW_BUCKETS; i++)
         set(&w->bucket[i], 0);
 }
@@ -130,6 +131,22 @@ window_share(uint64_t limit, unsigned share_percent)
     return limit / 100 * share_percent + limit % 100 * share_percent / 100;
 }
 
+void
+window_set_ceiling(struct window *w, uint64_t max, uint64_t until_ms)
+{
+    set(&w->ceiling, until_ms != 0 ? max : 0);
+    set(&w->ceiling_until_ms, until_ms);
+}
+
+uint64_t
+window_limit(const struct window *w, uint64_t now_ms)
+{
+    uint64_t limit = get(&w->limit), ceiling = get(&w->ceiling);
+
+    return now_ms < get(&w->ceiling_until_ms) && ceiling < limit ? ceiling
+                                                                 : limit;
+}
+
 static bool
 fits(uint64_t used, uint64_t n, uint64_t max)
 {
@@ -141,7 +158,7 @@ window_fits(const struct window *w, uint64_t now_ms, uint64_t n,
             unsigned share_percent)
 {
     return fits(window_used(w, now_ms), n,
-                window_share(get(&w->limit), share_percent));
+                window_share(window_limit(w, now_ms), share_percent));
 }
 
 /* Adds n to a bucket that is alive. */
@@ -181,17 +198,16 @@ window_give_back(struct window *w, uint64_t bucket, uint64_t n)
     set(&w->used, get(&w->used) - n);
 }
 
-uint64_t
-window_room_at(const struct window *w, uint64_t now_ms, uint64_t n,
-               unsigned share_percent)
+/* When do n more fit under max, which they do not exceed? */
+static uint64_t
+room_under(const struct window *w, uint64_t now_ms, uint64_t n, uint64_t max)
 {
     uint64_t window_ms = get(&w->window_ms), newest = get(&w->newest);
-    uint64_t max = window_share(get(&w->limit), share_percent);
     uint64_t now = bucket_now(w, now_ms), used = used_at(w, now);
 
     if (fits(used, n, max))
         return now_ms;
-    if (n > max || window_ms == 0)
+    if (window_ms == 0)
         return WINDOW_NEVER;
     for (uint64_t b = oldest_alive(now); b <= newest; b++) {
         uint64_t gone = get(&w->bucket[b % WINDOW_BUCKETS]);
@@ -202,6 +218,22 @@ window_room_at(const struct window *w, uint64_t now_ms, uint64_t n,
     }
     /* a torn copy: all has passed out once the newest bucket has */
     return bucket_start(window_ms, newest + WINDOW_BUCKETS);
+}
+
+uint64_t
+window_room_at(const struct window *w, uint64_t now_ms, uint64_t n,
+               unsigned share_percent)
+{
+    uint64_t max = window_share(get(&w->limit), share_percent);
+    uint64_t low = window_share(window_limit(w, now_ms), share_percent);
+    uint64_t until_ms = get(&w->ceiling_until_ms), at_ms;
+
+    if (n > max)
+        return WINDOW_NEVER;
+    if (low == max)
+        return room_under(w, now_ms, n, max);
+    at_ms = n <= low ? room_under(w, now_ms, n, low) : WINDOW_NEVER;
+    return at_ms <= until_ms ? at_ms : room_under(w, until_ms, n, max);
 }
 
 void

@@ -7,6 +7,9 @@
  * ago.  Hence: in any span of length W no more than the limit is ever let
  * through, and room returns at most W/144 late.
  *
+ * A ceiling lowers the limit until a time: Google allowed less than we are
+ * told it does.
+ *
  * Pure: time is an argument, in ms of quota time (milter/state/quota.h),
  * never negative.  Time that goes back is taken as the newest time seen.
  *
@@ -30,14 +33,16 @@ enum { WINDOW_PARTS = 144, WINDOW_BUCKETS = WINDOW_PARTS + 1 };
 #define WINDOW_MS_MAX (366ull * 86400 * 1000)
 
 struct window {
-    _Atomic uint64_t limit;     /* units */
-    _Atomic uint64_t window_ms; /* 0 = unused */
-    _Atomic uint64_t newest;    /* bucket number of the newest bucket */
-    _Atomic uint64_t used;      /* sum of all buckets */
+    _Atomic uint64_t limit;            /* units */
+    _Atomic uint64_t window_ms;        /* 0 = unused */
+    _Atomic uint64_t newest;           /* bucket number of the newest bucket */
+    _Atomic uint64_t used;             /* sum of all buckets */
+    _Atomic uint64_t ceiling;          /* units; before ceiling_until_ms */
+    _Atomic uint64_t ceiling_until_ms; /* 0 = none */
     _Atomic uint64_t bucket[WINDOW_BUCKETS]; /* by bucket number % count */
 };
 
-/* Empties it and sets limit and length. */
+/* Empties it and sets limit and length; no ceiling. */
 void window_init(struct window *w, uint64_t limit, uint64_t window_ms);
 
 uint64_t window_bucket_of(uint64_t window_ms, uint64_t now_ms);
@@ -48,7 +53,14 @@ void window_advance(struct window *w, uint64_t now_ms);
 /* Units spent that still count at now_ms.  Does not change the window. */
 uint64_t window_used(const struct window *w, uint64_t now_ms);
 
-/* Would n more fit at now_ms under `share_percent` of the limit?  Nothing is
+/* No more than max until then, if that is less than the limit.  until_ms 0
+ * takes the ceiling away. */
+void window_set_ceiling(struct window *w, uint64_t max, uint64_t until_ms);
+
+/* What holds at now_ms: the limit, or the ceiling where it is lower. */
+uint64_t window_limit(const struct window *w, uint64_t now_ms);
+
+/* Would n more fit at now_ms under `share_percent` of window_limit?  Nothing is
  * spent. */
 bool window_fits(const struct window *w, uint64_t now_ms, uint64_t n,
                  unsigned share_percent);
@@ -63,8 +75,9 @@ void window_give_back(struct window *w, uint64_t bucket, uint64_t n);
 /* That part of a limit, rounded down, without overflow. */
 uint64_t window_share(uint64_t limit, unsigned share_percent);
 
-/* Earliest time at which n more fit, given that nothing else is spent;
- * now_ms when they fit now; WINDOW_NEVER when n exceeds the limit. */
+/* Earliest time at which n more fit, given that nothing else is spent: when
+ * enough has aged, or the ceiling ends.  now_ms when they fit now;
+ * WINDOW_NEVER when n exceeds the limit itself. */
 uint64_t window_room_at(const struct window *w, uint64_t now_ms, uint64_t n,
                         unsigned share_percent);
 

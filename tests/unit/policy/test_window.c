@@ -195,6 +195,82 @@ test_unused_window(void **state)
     assert_true(window_room_at(&w, UNIX_MS, 0, 100) == WINDOW_NEVER);
 }
 
+/* At 0 and 100 ms of a window of 1440, 3 and 4 of 20 were spent. */
+static void
+test_ceiling(void **state)
+{
+    static const struct {
+        uint64_t max, until_ms, now_ms, n;
+        unsigned percent;
+        uint64_t at_ms; /* now_ms = it fits */
+    } rows[] = {
+        {0, 0, 200, 13, 100, 200}, /* none */
+        {0, 0, 200, 14, 100, 1450},
+        {7, 5000, 200, 1, 100, 1450}, /* the oldest bucket ages */
+        {7, 5000, 200, 4, 100, 1550},
+        {7, 5000, 200, 7, 100, 1550},
+        {7, 5000, 200, 8, 100, 5000}, /* over it: later, never "never" */
+        {7, 5000, 200, 20, 100, 5000},
+        {7, 5000, 200, 21, 100, WINDOW_NEVER},
+        {7, 1000, 200, 1, 100, 1000}, /* it ends before anything ages */
+        {7, 1000, 200, 14, 100, 1450},
+        {7, 1450, 200, 1, 100, 1450},  /* both at once */
+        {7, 1500, 200, 16, 100, 1500}, /* room under the limit came earlier */
+        {7, 1450, 1449, 1, 100, 1450},
+        {7, 1450, 1450, 1, 100, 1450}, /* the end is exclusive */
+        {7, 200, 200, 13, 100, 200},
+        {9, 5000, 200, 2, 100, 200}, /* room is left under it */
+        {0, 5000, 200, 1, 100, 5000},
+        {0, 5000, 200, 0, 100, 1550},  /* what is over must age even for 0 */
+        {30, 5000, 200, 13, 100, 200}, /* higher than the limit: no matter */
+        {30, 5000, 200, 14, 100, 1450},
+        {10, 5000, 200, 1, 80, 200}, /* a share is one of what holds */
+        {10, 5000, 200, 2, 80, 1450},
+        {10, 5000, 200, 9, 80, 5000},
+        {10, 5000, 200, 16, 80, 5000},
+        {10, 5000, 200, 17, 80, WINDOW_NEVER},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct window w;
+        uint64_t at_ms;
+
+        window_init(&w, 20, 1440);
+        window_spend(&w, 0, 3);
+        window_spend(&w, 100, 4);
+        window_set_ceiling(&w, rows[i].max, rows[i].until_ms);
+        at_ms = window_room_at(&w, rows[i].now_ms, rows[i].n, rows[i].percent);
+        if (at_ms != rows[i].at_ms)
+            fail_msg("row %zu: room at %llu", i, (unsigned long long)at_ms);
+        assert_int_equal(
+            window_fits(&w, rows[i].now_ms, rows[i].n, rows[i].percent),
+            at_ms == rows[i].now_ms);
+        assert_int_equal(window_used(&w, 200), 7);
+    }
+}
+
+static void
+test_the_limit_that_holds(void **state)
+{
+    struct window w;
+
+    (void)state;
+    window_init(&w, 20, 1440);
+    assert_int_equal(window_limit(&w, 0), 20);
+    window_set_ceiling(&w, 7, 100);
+    assert_int_equal(window_limit(&w, 99), 7);
+    assert_int_equal(window_limit(&w, 100), 20);
+    window_set_ceiling(&w, 21, 100);
+    assert_int_equal(window_limit(&w, 99), 20);
+    window_set_ceiling(&w, 7, 100);
+    window_set_ceiling(&w, 7, 0);
+    assert_int_equal(window_limit(&w, 99), 20);
+    window_set_ceiling(&w, 7, 100);
+    window_init(&w, 20, 1440);
+    assert_int_equal(window_limit(&w, 99), 20);
+}
+
 static void
 test_sums_do_not_wrap(void **state)
 {
@@ -238,7 +314,8 @@ struct spend {
 
 struct model {
     uint64_t limit, window_ms, newest_ms;
-    size_t n, oldest; /* spends before `oldest` are over */
+    uint64_t ceiling, until_ms; /* as in struct window */
+    size_t n, oldest;           /* spends before `oldest` are over */
     struct spend *spend;
 };
 
@@ -261,6 +338,15 @@ model_used(struct model *m, uint64_t now_ms, uint64_t age)
         if (now_ms - m->spend[i].at_ms < age)
             used += m->spend[i].n;
     return used;
+}
+
+/* What may have been spent at most, at that time. */
+static uint64_t
+model_max(const struct model *m, uint64_t now_ms, unsigned percent)
+{
+    bool low = now_ms < m->until_ms && m->ceiling < m->limit;
+
+    return (low ? m->ceiling : m->limit) * percent / 100;
 }
 
 /* The window has been told this time. */
@@ -326,12 +412,13 @@ check_room(struct model *m, const struct window *w, uint64_t now_ms, uint64_t n,
            unsigned percent)
 {
     uint64_t at = window_room_at(w, now_ms, n, percent);
-    uint64_t max = m->limit * percent / 100;
+    uint64_t max;
 
-    if (n > max) {
+    if (n > m->limit * percent / 100) {
         assert_true(at == WINDOW_NEVER);
         return;
     }
+    max = model_max(m, at, percent);
     assert_true(window_fits(w, at, n, percent));
     if (window_fits(w, now_ms, n, percent)) {
         assert_true(at == now_ms);
@@ -342,7 +429,8 @@ check_room(struct model *m, const struct window *w, uint64_t now_ms, uint64_t n,
     /* and by the model: not before it is right, at most a bucket late */
     assert_true(model_used(m, at, m->window_ms) + n <= max);
     if (at > m->newest_ms + grain(m))
-        assert_true(model_used(m, at - 1 - grain(m), m->window_ms) + n > max);
+        assert_true(model_used(m, at - 1 - grain(m), m->window_ms) + n >
+                    model_max(m, at - 1 - grain(m), percent));
 }
 
 static void
@@ -373,10 +461,22 @@ step(struct model *m, struct window *w, uint64_t *now_ms, uint64_t *seed)
         if (alive)
             s->n -= back;
     }
+    if (random_u64(seed) % 64 == 0) {
+        /* Gmail says that it is full, or a person forgets it. */
+        bool set = random_u64(seed) % 4 != 0;
+
+        m->ceiling = window_used(w, at);
+        m->until_ms = set ? at + m->window_ms : 0;
+        window_set_ceiling(w, m->ceiling, m->until_ms);
+    }
     fit = window_fits(w, at, n, percent);
+    assert_true(!fit || n <= model_max(m, at, percent));
     if (!fit)
         assert_true(model_used(m, at, m->window_ms + grain(m)) + n >
-                    m->limit * percent / 100);
+                    model_max(m, at, percent));
+    else
+        assert_true(model_used(m, at, m->window_ms) + n <=
+                    model_max(m, at, percent));
     check_used(m, w, at);
     check_used(m, w, at + random_step(seed, m->window_ms));
     check_room(m, w, at, n, percent);
@@ -474,6 +574,8 @@ main(void)
         cmocka_unit_test(test_give_back_of_what_has_passed),
         cmocka_unit_test(test_restore),
         cmocka_unit_test(test_unused_window),
+        cmocka_unit_test(test_ceiling),
+        cmocka_unit_test(test_the_limit_that_holds),
         cmocka_unit_test(test_sums_do_not_wrap),
         cmocka_unit_test(test_repair),
         cmocka_unit_test(test_against_the_model),
