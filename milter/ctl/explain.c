@@ -116,7 +116,7 @@ admit_group(struct explain *x, struct told *g)
         most = 1;
     g->cost.messages = (g->cost.recipients + most - 1) / most;
     g->cost.bytes = x->facts.size_octets * g->cost.messages;
-    admit(&x->env, &g->decision, &g->cost, &g->admission);
+    admit(&x->env, x->policy, &g->decision, &g->cost, &g->admission);
 }
 
 /* from: require looks at the message, so it refuses all of it. */
@@ -209,7 +209,7 @@ try_alone(struct explain *x, const struct told *t, unsigned i, char *why,
     alone->candidate[0] = t->group->decision.candidate[i];
     alone->candidate[1] = (struct candidate){.kind = STEP_WAIT};
     alone->n_candidates = 2;
-    admit(&x->env, alone, &t->group->cost, &a);
+    admit(&x->env, x->policy, alone, &t->group->cost, &a);
     free(alone);
     colon = strstr(a.why, ": "); /* behind the account's address */
     reason = colon != NULL ? colon + 2 : a.why;

@@ -77,7 +77,8 @@ message_groups_admit(struct finish *x)
 
         g->cost.messages = (g->cost.recipients + most - 1) / most;
         g->cost.bytes = octets * g->cost.messages;
-        admit(&x->s->env->admit, &g->decision, &g->cost, &g->admission);
+        admit(&x->s->env->admit, session_policy(x->s), &g->decision, &g->cost,
+              &g->admission);
     }
     for (size_t i = 0; i < x->n; i++) {
         struct fate *f = &x->fate[i];

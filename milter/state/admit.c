@@ -51,23 +51,53 @@ token_is_dead(const struct admit_env *env, const struct mailbox *m,
     return true;
 }
 
-/* What stands before this message: tried and put off, or accepted and not yet
- * tried. */
-static struct cost
-ahead_of(const struct admit_env *env, const struct mailbox *m)
+/* A candidate, and who carries its mail. */
+struct carrier {
+    const struct mailbox *candidate; /* borrowed from the decision */
+    struct mailbox mailbox;
+    bool diverted;
+};
+
+static struct carrier
+carrier_of(const struct admit_env *env, const struct policy *p,
+           const struct mailbox *m)
 {
-    struct cost ahead = {0};
+    struct carrier c = {.candidate = m, .mailbox = *m};
+    char identity[IDENTITY_MAX + 1];
+
+    c.diverted = quota_peek_divert(env->quota, m->id, identity) == STATE_OK &&
+                 policy_mailbox(p, identity, &c.mailbox);
+    if (!c.diverted)
+        c.mailbox = *m;
+    return c;
+}
+
+static void
+add_ahead(const struct admit_env *env, uint64_t id, struct cost *ahead)
+{
     struct quota_view view;
     uint32_t messages = 0, recipients = 0;
 
-    if (quota_peek(env->quota, m->id, &view) == STATE_OK) {
-        ahead.messages = view.waiting_messages;
-        ahead.recipients = view.waiting_recipients;
+    if (quota_peek(env->quota, id, &view) == STATE_OK) {
+        ahead->messages += view.waiting_messages;
+        ahead->recipients += view.waiting_recipients;
     }
-    hints_sum(env->hints, m->id, (uint32_t)(clock_wall_ms(env->clock) / 60000),
+    hints_sum(env->hints, id, (uint32_t)(clock_wall_ms(env->clock) / 60000),
               &messages, &recipients);
-    ahead.messages += messages;
-    ahead.recipients += recipients;
+    ahead->messages += messages;
+    ahead->recipients += recipients;
+}
+
+/* What stands before this message: tried and put off, or accepted and not yet
+ * tried; of a diverted account also what was accepted before the divert. */
+static struct cost
+ahead_of(const struct admit_env *env, const struct carrier *c)
+{
+    struct cost ahead = {0};
+
+    add_ahead(env, c->mailbox.id, &ahead);
+    if (c->diverted)
+        add_ahead(env, c->candidate->id, &ahead);
     /* How many of them are external is not kept; taking all of them for
      * external forecasts too late rather than too early. */
     ahead.external_recipients = ahead.recipients;
@@ -75,11 +105,12 @@ ahead_of(const struct admit_env *env, const struct mailbox *m)
 }
 
 static enum state_result
-forecast(const struct admit_env *env, const struct mailbox *m,
+forecast(const struct admit_env *env, const struct carrier *carrier,
          const struct cost *cost, unsigned share_percent, struct room *ret,
          uint64_t *ret_now_ms)
 {
-    struct cost ahead = ahead_of(env, m), once = *cost;
+    const struct mailbox *m = &carrier->mailbox;
+    struct cost ahead = ahead_of(env, carrier), once = *cost;
     enum state_result r = quota_forecast(env->quota, m, cost, &ahead,
                                          share_percent, ret, ret_now_ms);
 
@@ -93,15 +124,17 @@ forecast(const struct admit_env *env, const struct mailbox *m,
 }
 
 static struct weighed
-weigh(const struct admit_env *env, const struct mailbox *m,
+weigh(const struct admit_env *env, const struct carrier *carrier,
       const struct cost *cost, unsigned share_percent)
 {
+    const struct mailbox *m = &carrier->mailbox;
     struct weighed w = {0};
     struct room room = {0};
     uint64_t now_ms = 0;
     bool dead = token_is_dead(env, m, &w.why);
 
-    if (forecast(env, m, cost, share_percent, &room, &now_ms) != STATE_OK) {
+    if (forecast(env, carrier, cost, share_percent, &room, &now_ms) !=
+        STATE_OK) {
         /* No agent since boot, or its memory cannot be read: nothing speaks
          * against the account, and the queue can wait. */
         room = (struct room){.ok = true, .limiting = -1};
@@ -168,7 +201,7 @@ refuse(const struct admit_env *env, const struct mailbox *soonest,
                  "returns at %s",
                  why, soonest->address, when);
     }
-    if (!all_never && soonest != NULL)
+    if (!all_never)
         ret->mailbox = *soonest;
     ret->reply = ret->text;
 }
@@ -177,11 +210,12 @@ refuse(const struct admit_env *env, const struct mailbox *soonest,
 
 /* How many more messages like this one the account could take now. */
 static uint64_t
-copies_that_fit(const struct admit_env *env, const struct mailbox *m,
+copies_that_fit(const struct admit_env *env, const struct carrier *carrier,
                 const struct cost *cost, unsigned share_percent)
 {
+    const struct mailbox *m = &carrier->mailbox;
     const struct quota_limits *limits = &m->account->quota;
-    struct cost ahead = ahead_of(env, m);
+    struct cost ahead = ahead_of(env, carrier);
     uint64_t least = UINT64_MAX;
     struct quota_view v;
     const char *why;
@@ -194,7 +228,7 @@ copies_that_fit(const struct admit_env *env, const struct mailbox *m,
         v.n = limits->n;
         for (unsigned i = 0; i < limits->n; i++) {
             v.window[i].dimension = limits->limit[i].dimension;
-            v.window[i].limit = limits->limit[i].max;
+            v.window[i].allowed = limits->limit[i].max;
             v.window[i].used = 0;
         }
     }
@@ -202,7 +236,7 @@ copies_that_fit(const struct admit_env *env, const struct mailbox *m,
         return 0;
     for (unsigned i = 0; i < v.n; i++) {
         enum dimension d = v.window[i].dimension;
-        uint64_t limit = window_share(v.window[i].limit, share_percent);
+        uint64_t limit = window_share(v.window[i].allowed, share_percent);
         uint64_t gone = v.window[i].used + quota_units(&ahead, d);
         uint64_t each = quota_units(cost, d);
 
@@ -218,16 +252,17 @@ copies_that_fit(const struct admit_env *env, const struct mailbox *m,
 }
 
 static void
-most_room_first(const struct admit_env *env, const struct decision *d,
-                const struct cost *cost, unsigned *order, unsigned n)
+most_room_first(const struct admit_env *env, const struct policy *p,
+                const struct decision *d, const struct cost *cost,
+                unsigned *order, unsigned n)
 {
     unsigned share = d->plan != NULL ? d->plan->share_percent : 100;
     uint64_t room[CANDIDATES_MAX];
 
     for (unsigned i = 0; i < n; i++) {
         unsigned c = order[i], k = i;
-        uint64_t copies =
-            copies_that_fit(env, &d->candidate[c].mailbox, cost, share);
+        struct carrier carrier = carrier_of(env, p, &d->candidate[c].mailbox);
+        uint64_t copies = copies_that_fit(env, &carrier, cost, share);
 
         for (; k > 0 && room[k - 1] < copies; k--) {
             room[k] = room[k - 1];
@@ -256,8 +291,9 @@ next_turn_first(const struct admit_env *env, const struct pool *pool,
 /* The candidates as they are to be tried.  The policy has ordered those pools
  * that need nothing but the message. */
 static void
-order_candidates(const struct admit_env *env, const struct decision *d,
-                 const struct cost *cost, unsigned order[CANDIDATES_MAX])
+order_candidates(const struct admit_env *env, const struct policy *p,
+                 const struct decision *d, const struct cost *cost,
+                 unsigned order[CANDIDATES_MAX])
 {
     for (unsigned i = 0; i < d->n_candidates; i++)
         order[i] = i;
@@ -269,7 +305,7 @@ order_candidates(const struct admit_env *env, const struct decision *d,
                d->candidate[i + n].pool == pool)
             n++;
         if (n > 1 && pool->pick == PICK_MOST_ROOM)
-            most_room_first(env, d, cost, &order[i], n);
+            most_room_first(env, p, d, cost, &order[i], n);
         else if (n > 1 && pool->pick == PICK_ROUND_ROBIN)
             next_turn_first(env, pool, &order[i], n);
     }
@@ -277,47 +313,61 @@ order_candidates(const struct admit_env *env, const struct decision *d,
 
 /* ---- the walk ---- */
 
+/* Why the first candidate was not taken, for the log. */
+static void
+say_why(struct admission *ret, const struct carrier *c, const char *why)
+{
+    if (c->diverted)
+        snprintf(ret->why, sizeof ret->why, "%.50s, diverted to %.50s: %s",
+                 c->candidate->address, c->mailbox.address, why);
+    else
+        snprintf(ret->why, sizeof ret->why, "%.100s: %s", c->mailbox.address,
+                 why);
+}
+
 void
-admit(const struct admit_env *env, const struct decision *d,
-      const struct cost *cost, struct admission *ret)
+admit(const struct admit_env *env, const struct policy *p,
+      const struct decision *d, const struct cost *cost, struct admission *ret)
 {
     unsigned share = d->plan != NULL ? d->plan->share_percent : 100;
-    const struct mailbox *soonest = NULL, *best = NULL;
+    struct mailbox soonest = {0}, best = {0}; /* account NULL = none */
     uint64_t best_ms = WINDOW_NEVER, soonest_ms = WINDOW_NEVER;
     const char *why = "no account";
     unsigned n_accounts = 0, n_never = 0, order[CANDIDATES_MAX];
 
     *ret = (struct admission){.action = ACTION_DEFER};
-    order_candidates(env, d, cost, order);
+    order_candidates(env, p, d, cost, order);
     for (unsigned i = 0; i < d->n_candidates; i++) {
         const struct candidate *c = &d->candidate[order[i]];
+        struct carrier carrier;
         struct weighed w;
 
         switch (c->kind) {
         case STEP_ACCOUNT:
-            w = weigh(env, &c->mailbox, cost, share);
+            carrier = carrier_of(env, p, &c->mailbox);
+            w = weigh(env, &carrier, cost, share);
             if (w.now) {
-                choose(ret, &c->mailbox, 0);
+                choose(ret, &carrier.mailbox, 0);
                 return;
             }
             n_never += w.never;
             if (n_accounts++ == 0) {
                 why = w.why != NULL ? w.why : "full";
-                snprintf(ret->why, sizeof ret->why, "%.100s: %s",
-                         c->mailbox.address, why);
+                say_why(ret, &carrier, why);
             }
-            if (!w.never && (soonest == NULL || w.wait_ms < soonest_ms)) {
-                soonest = &c->mailbox;
+            if (!w.never &&
+                (soonest.account == NULL || w.wait_ms < soonest_ms)) {
+                soonest = carrier.mailbox;
                 soonest_ms = w.wait_ms;
             }
-            if (w.waits && (best == NULL || w.wait_ms < best_ms)) {
-                best = &c->mailbox;
+            if (w.waits && (best.account == NULL || w.wait_ms < best_ms)) {
+                best = carrier.mailbox;
                 best_ms = w.wait_ms;
             }
             break;
         case STEP_WAIT:
-            if (best != NULL) {
-                choose(ret, best, best_ms);
+            if (best.account != NULL) {
+                choose(ret, &best, best_ms);
                 return;
             }
             break;
@@ -329,8 +379,7 @@ admit(const struct admit_env *env, const struct decision *d,
                 break; /* later is no better */
             ret->action = ACTION_DEFER;
             ret->reply = c->reply;
-            if (soonest != NULL)
-                ret->mailbox = *soonest;
+            ret->mailbox = soonest;
             return;
         case STEP_REJECT:
             ret->action = ACTION_REJECT;
@@ -340,6 +389,6 @@ admit(const struct admit_env *env, const struct decision *d,
             break;
         }
     }
-    refuse(env, soonest, soonest_ms, n_accounts > 0 && n_never == n_accounts,
+    refuse(env, &soonest, soonest_ms, n_accounts > 0 && n_never == n_accounts,
            why, ret);
 }

@@ -41,8 +41,11 @@ struct admission {
 };
 
 /* Walks the decision's candidates for one transaction of this cost; the members
- * of a pool by its pick.  Reads only, but for the turns; never blocks. */
-void admit(const struct admit_env *env, const struct decision *d,
-           const struct cost *cost, struct admission *ret);
+ * of a pool by its pick.  An account whose mail an administrator diverts stands
+ * for the other one, whatever state it is in itself, if the policy, which made
+ * the decision, has that one.  Reads only, but for the turns; never blocks. */
+void admit(const struct admit_env *env, const struct policy *p,
+           const struct decision *d, const struct cost *cost,
+           struct admission *ret);
 
 #endif

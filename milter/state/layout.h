@@ -23,13 +23,16 @@ enum {
     TOKEN_WORDS = 3 + TOKEN_TEXT_MAX / 8,
 };
 
-_Static_assert(IDENTITY_WORDS == 40, "layout 1");
+_Static_assert(IDENTITY_WORDS == 40, "layout 2");
 
 /* ---- quota: one slot is a quota_slot and head->windows quota_windows ---- */
 
 struct quota_window {
     _Atomic uint64_t dimension; /* enum dimension */
-    struct window window;       /* policy/window.h */
+    /* What was used when Gmail last said that the limit is reached; quota
+     * time, 0 = never.  Kept for showing when the ceiling has run out. */
+    _Atomic uint64_t observed, observed_at_ms;
+    struct window window; /* policy/window.h */
 };
 
 struct quota_slot {
@@ -50,14 +53,17 @@ struct quota_slot {
      * been sent to rest, and until when the message that tries it again counts
      * as under way (quota time; 0 = none is). */
     _Atomic uint64_t rests, probe_until_ms;
-    _Atomic uint64_t spare[3];
+    /* Its mail goes through the account of this id instead; 0 = no.  One word,
+     * written on its own, when the other one's slot is there. */
+    _Atomic uint64_t divert;
+    _Atomic uint64_t spare[2];
     struct quota_window window[];
 };
 
-_Static_assert(sizeof(struct window) == 8 * 149, "layout 1");
-_Static_assert(sizeof(struct quota_window) == 1200, "layout 1");
-_Static_assert(sizeof(struct quota_slot) == 576, "layout 1");
-_Static_assert(LIMITS_MAX == 12, "layout 1");
+_Static_assert(sizeof(struct window) == 8 * 151, "layout 2");
+_Static_assert(sizeof(struct quota_window) == 1232, "layout 2");
+_Static_assert(sizeof(struct quota_slot) == 576, "layout 2");
+_Static_assert(LIMITS_MAX == 12, "layout 2");
 
 /* A request word: how often a token was asked for, and which one was refused.
  * 0 = never asked. */
@@ -77,7 +83,7 @@ struct hints_slot {
                                         * recipients, at minute % 64 */
 };
 
-_Static_assert(sizeof(struct hints_slot) == 896, "layout 1");
+_Static_assert(sizeof(struct hints_slot) == 896, "layout 2");
 
 /* ---- status ---- */
 
@@ -93,7 +99,7 @@ struct status_slot {
     _Atomic uint64_t spare[8];
 };
 
-_Static_assert(sizeof(struct status_slot) == 640, "layout 1");
+_Static_assert(sizeof(struct status_slot) == 640, "layout 2");
 
 /* ---- token ---- */
 
@@ -106,6 +112,6 @@ struct token_slot {
 };
 
 _Static_assert(sizeof(struct token) == 8 * TOKEN_WORDS, "no tail octets");
-_Static_assert(sizeof(struct token_slot) == 4160, "layout 1");
+_Static_assert(sizeof(struct token_slot) == 4160, "layout 2");
 
 #endif

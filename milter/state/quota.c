@@ -225,13 +225,15 @@ reload_windows(const struct quota_slot *slot, const struct quota_limits *l,
             slot->window, n_old, want->dimension, want->window_ms, NULL);
 
         words_set(&ret[i].dimension, want->dimension);
+        words_set(&ret[i].observed, 0);
+        words_set(&ret[i].observed_at_ms, 0);
         window_init(&ret[i].window, want->max, want->window_ms);
         if (old == NULL)
             continue;
         if (words_get(&old->window.window_ms) == want->window_ms) {
-            words_copy((_Atomic uint64_t *)(void *)&ret[i].window,
-                       (const _Atomic uint64_t *)(const void *)&old->window,
-                       sizeof ret[i].window / 8);
+            words_copy((_Atomic uint64_t *)(void *)&ret[i],
+                       (const _Atomic uint64_t *)(const void *)old,
+                       sizeof ret[i] / 8);
             words_set(&ret[i].window.limit, want->max);
         } else {
             quota_window_inherit(&ret[i], old, now_ms);

@@ -94,6 +94,26 @@ struct quota_view {
         enum dimension dimension;
         uint64_t limit, window_ms, used;
         uint64_t room_at_ms; /* when one more unit fits */
+        /* What was used when Gmail said that the daily limit is reached; at
+         * quota time observed_at_ms, 0 = not within OBSERVED_KEEP_MS.  While
+         * it holds, `allowed` may be less than the limit; else it is the
+         * limit. */
+        uint64_t observed, observed_at_ms, allowed;
+        bool observed_holds;
+    } window[LIMITS_MAX];
+};
+
+/* How long an observed limit is shown. */
+#define OBSERVED_KEEP_MS (30ull * 24 * 3600 * 1000)
+
+/* What Gmail was seen to allow, for the ledger and the log. */
+struct observation {
+    uint64_t id;
+    uint64_t at_ms; /* quota time */
+    unsigned n;
+    struct {
+        enum dimension dimension;
+        uint64_t window_ms, limit, used;
     } window[LIMITS_MAX];
 };
 
@@ -133,9 +153,11 @@ bool quota_take(struct quota *q, uint64_t id, const struct cost *c,
                 struct room *ret_room);
 void quota_give_back(struct quota *q, const struct taken *t);
 
-/* Gmail accepted a message: an account that has come back from a rest is as
- * good as any. */
-void quota_accepted(struct quota *q, uint64_t id);
+/* Gmail accepted a message, which is spent: an account that has come back from
+ * a rest is as good as any (true: it has, just now), and an observed limit that
+ * more was let through than is forgotten: *ret_lifted, n > 0. */
+bool quota_accepted(struct quota *q, uint64_t id,
+                    struct observation *ret_lifted);
 
 /* Would quota_take succeed now?  Takes nothing. */
 bool quota_fits(struct quota *q, uint64_t id, const struct cost *c,
@@ -170,10 +192,44 @@ void quota_restored(struct quota *q);
 uint64_t quota_rest(struct quota *q, uint64_t id, uint64_t first_ms,
                     const char *reason);
 
+/* How often in a row it has been sent to rest. */
+uint32_t quota_rests(const struct quota *q, uint64_t id);
+
+/* Gmail says that the account's daily limit is reached; what it refused is
+ * given back already.  Every window of 12 h and more that counts messages or
+ * recipients gets what is used of it now as a ceiling, for one length of it
+ * from now; *ret says which.  And the account rests, as with quota_rest, but
+ * until there is room under the ceilings, at most 24 h. */
+uint64_t quota_full(struct quota *q, uint64_t id, uint64_t first_ms,
+                    const char *reason, struct observation *ret);
+
 /* False: nothing was changed, for the account is not known, or paused, which
  * only ACCOUNT_OK ends. */
 bool quota_set_state(struct quota *q, uint64_t id, enum account_state s,
                      uint64_t until_ms, const char *reason);
+
+/* Rebuilding from the ledger: a state, with quota_rests; an observed limit of
+ * an opened account, whose ceiling may hold still. */
+bool quota_restore_state(struct quota *q, uint64_t id, enum account_state s,
+                         uint64_t until_ms, const char *reason, uint32_t rests);
+void quota_restore_observed(struct quota *q, uint64_t id, enum dimension d,
+                            uint64_t window_ms, uint64_t observed,
+                            uint64_t at_ms);
+
+/* Forgets what was spent, observed limits and rests; a state that is not
+ * COOLING stays.  False: the account is not known. */
+bool quota_forget(struct quota *q, uint64_t id);
+
+/* The mail of `id` goes through the account `other` (both opened); 0 = no
+ * longer. */
+void quota_set_divert(struct quota *q, uint64_t id, uint64_t other);
+/* Whither; false = it is not diverted. */
+bool quota_divert(const struct quota *q, uint64_t id,
+                  char ret[IDENTITY_MAX + 1]);
+/* One whose mail is diverted to `id`; false = there is none. */
+bool quota_diverted_here(const struct quota *q, uint64_t id,
+                         char ret[IDENTITY_MAX + 1]);
+
 /* Adds to the waiting counts; negative takes away, never below 0. */
 void quota_add_waiting(struct quota *q, uint64_t id, int messages,
                        int recipients);
@@ -220,6 +276,11 @@ enum state_result quota_forecast(struct quota_reader *r,
                                  const struct cost *ahead,
                                  unsigned share_percent, struct room *ret,
                                  uint64_t *ret_now_ms);
+
+/* The account (its identity) that the mail of `id` is diverted to; STATE_EEMPTY:
+ * it is not. */
+enum state_result quota_peek_divert(struct quota_reader *r, uint64_t id,
+                                    char ret[IDENTITY_MAX + 1]);
 
 /* Calls each for every account of the segment until it returns false.  An
  * account that cannot be read is left out and is the result at the end. */

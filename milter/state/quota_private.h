@@ -58,6 +58,11 @@ quota_window_elder(const struct quota_window *w, uint64_t n,
 /* The number of the last ms of a bucket: the latest it can have been spent. */
 uint64_t quota_bucket_end_ms(uint64_t window_ms, uint64_t bucket);
 
+/* The identity of the account that the mail of `id` is diverted to; false:
+ * it is not. */
+bool quota_segment_divert(const struct segment *s, uint64_t id,
+                          char ret[IDENTITY_MAX + 1]);
+
 /* ---- a private copy, large enough for any slot ---- */
 
 struct quota_copy {

@@ -112,6 +112,13 @@ view(const struct quota_slot *slot, uint64_t now_ms, struct quota_view *ret)
         ret->window[i].window_ms = words_get(&w->window.window_ms);
         ret->window[i].used = window_used(&w->window, now_ms);
         ret->window[i].room_at_ms = window_room_at(&w->window, now_ms, 1, 100);
+        ret->window[i].allowed = window_limit(&w->window, now_ms);
+        if (words_get(&w->observed_at_ms) + OBSERVED_KEEP_MS <= now_ms)
+            continue; /* never, or long ago */
+        ret->window[i].observed = words_get(&w->observed);
+        ret->window[i].observed_at_ms = words_get(&w->observed_at_ms);
+        ret->window[i].observed_holds =
+            now_ms < words_get(&w->window.ceiling_until_ms);
     }
 }
 
@@ -135,6 +142,21 @@ quota_peek(struct quota_reader *r, uint64_t id, struct quota_view *ret)
         result = now(r, &m->segment, &now_ms);
     if (result == STATE_OK)
         view(quota_copy_slot(&copy), now_ms, ret);
+    attachment_put(r->attachment, m);
+    return result;
+}
+
+enum state_result
+quota_peek_divert(struct quota_reader *r, uint64_t id,
+                  char ret[IDENTITY_MAX + 1])
+{
+    struct mapping *m;
+    enum state_result result = get(r, &m);
+
+    if (result != STATE_OK)
+        return result;
+    if (!quota_segment_divert(&m->segment, id, ret))
+        result = STATE_EEMPTY;
     attachment_put(r->attachment, m);
     return result;
 }

@@ -15,7 +15,10 @@ window_is_sound(const struct quota_window *w)
     if (words_get(&w->dimension) >= DIM_COUNT || window_ms == 0 ||
         window_ms > WINDOW_MS_MAX ||
         words_get(&w->window.newest) >
-            window_bucket_of(window_ms, QUOTA_TIME_MAX))
+            window_bucket_of(window_ms, QUOTA_TIME_MAX) ||
+        words_get(&w->window.ceiling_until_ms) >
+            QUOTA_TIME_MAX + WINDOW_MS_MAX ||
+        words_get(&w->observed_at_ms) > QUOTA_TIME_MAX)
         return false;
     for (unsigned i = 0; i < WINDOW_BUCKETS; i++)
         sum += words_get(&w->window.bucket[i]);
@@ -154,7 +157,7 @@ quota_slot_room(const struct quota_slot *slot, const struct cost *cost,
             continue;
         room.at_ms = at_ms;
         room.limiting = (int)d;
-        room.limit = words_get(&w->window.limit);
+        room.limit = window_limit(&w->window, now_ms);
         room.used = window_used(&w->window, now_ms);
         room.window_ms = words_get(&w->window.window_ms);
     }
@@ -183,6 +186,8 @@ quota_slot_limits(struct quota_slot *slot, const struct quota_limits *l)
 {
     for (unsigned i = 0; i < l->n; i++) {
         words_set(&slot->window[i].dimension, l->limit[i].dimension);
+        words_set(&slot->window[i].observed, 0);
+        words_set(&slot->window[i].observed_at_ms, 0);
         window_init(&slot->window[i].window, l->limit[i].max,
                     l->limit[i].window_ms);
     }

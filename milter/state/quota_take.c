@@ -7,14 +7,8 @@
 #include "milter/state/quota_private.h"
 #include "milter/state/words.h"
 
-#define MINUTE_MS (60u * 1000u)
-#define HOUR_MS   (60u * MINUTE_MS)
-
-enum {
-    /* An answer takes seconds; whoever waits for it looks again after that. */
-    PROBE_MS = 30 * 1000,
-    RESTS_MAX = 16, /* doublings that still count */
-};
+/* An answer takes seconds; whoever waits for it looks again after that. */
+enum { PROBE_MS = 30 * 1000 };
 
 /* ---- take and give back ---- */
 
@@ -95,27 +89,6 @@ quota_give_back(struct quota *q, const struct taken *t)
     quota_unlock(q, slot);
 }
 
-void
-quota_accepted(struct quota *q, uint64_t id)
-{
-    struct quota_slot *slot = segment_find(&q->segment, id);
-
-    if (slot == NULL || words_get(&slot->rests) == 0)
-        return;
-    slot = quota_lock(q, id);
-    if (slot == NULL)
-        return;
-    /* One that was on its way when another of its burst was sent to rest says
-     * nothing of what comes after. */
-    if (quota_slot_state(slot, quota_now_ms(q)) == ACCOUNT_OK) {
-        words_write_begin(&slot->seq);
-        words_set(&slot->rests, 0);
-        words_set(&slot->probe_until_ms, 0);
-        words_write_end(&slot->seq);
-    }
-    quota_unlock(q, slot);
-}
-
 bool
 quota_fits(struct quota *q, uint64_t id, const struct cost *c,
            unsigned share_percent, struct room *ret)
@@ -185,99 +158,7 @@ quota_give_back_recipients(struct quota *q, struct taken *t,
     quota_give_back(q, &part);
 }
 
-/* ---- states and counts ---- */
-
-/* Under the lock.  What somebody has paused does not come free because a
- * message that was still on its way made it cool. */
-static bool
-stays_paused(const struct quota_slot *slot, enum account_state s)
-{
-    return words_get(&slot->state) == ACCOUNT_PAUSED && s != ACCOUNT_OK &&
-           s != ACCOUNT_PAUSED;
-}
-
-static void
-put_state(struct quota_slot *slot, enum account_state s, uint64_t until_ms,
-          const char *reason)
-{
-    words_set(&slot->state, s);
-    words_set(&slot->until_ms, until_ms);
-    words_put_text(slot->reason, REASON_WORDS, reason != NULL ? reason : "");
-}
-
-bool
-quota_set_state(struct quota *q, uint64_t id, enum account_state s,
-                uint64_t until_ms, const char *reason)
-{
-    struct quota_slot *slot;
-    bool keep;
-
-    if (s >= ACCOUNT_STATES)
-        return false;
-    slot = quota_lock(q, id);
-    if (slot == NULL)
-        return false;
-    keep = stays_paused(slot, s);
-    if (!keep) {
-        words_write_begin(&slot->seq);
-        put_state(slot, s, until_ms, reason);
-        /* Out of service for a time, or resting by the book after a restart:
-         * when it is over, one message tries. */
-        words_set(&slot->rests, s == ACCOUNT_COOLING || s == ACCOUNT_DISABLED);
-        words_set(&slot->probe_until_ms, 0);
-        words_write_end(&slot->seq);
-    }
-    quota_unlock(q, slot);
-    return !keep;
-}
-
-/* How long it may become says what it was for: a server that is busy, too many
- * logins, a daily limit. */
-static uint64_t
-rest_ms(uint64_t first_ms, uint64_t rests)
-{
-    uint64_t most_ms = first_ms <= 5 * MINUTE_MS ? 15 * MINUTE_MS
-                       : first_ms < HOUR_MS      ? HOUR_MS
-                                                 : 24 * HOUR_MS;
-    uint64_t ms = first_ms << (rests < RESTS_MAX ? rests : RESTS_MAX);
-
-    if (first_ms > most_ms)
-        most_ms = first_ms;
-    return ms < most_ms ? ms : most_ms;
-}
-
-uint64_t
-quota_rest(struct quota *q, uint64_t id, uint64_t first_ms, const char *reason)
-{
-    struct quota_slot *slot = quota_lock(q, id);
-    uint64_t now_ms, until_ms, rests, ends_ms;
-
-    if (slot == NULL)
-        return 0;
-    now_ms = quota_now_ms(q);
-    /* Nor does a rest shorten what is worse. */
-    if (stays_paused(slot, ACCOUNT_COOLING) ||
-        quota_slot_state(slot, now_ms) == ACCOUNT_DISABLED) {
-        quota_unlock(q, slot);
-        return 0;
-    }
-    rests = words_get(&slot->rests);
-    ends_ms = words_get(&slot->until_ms);
-    if (quota_slot_state(slot, now_ms) == ACCOUNT_COOLING) {
-        /* Of the same burst: no rest of its own, but perhaps a longer one. */
-        until_ms = now_ms + first_ms > ends_ms ? now_ms + first_ms : ends_ms;
-        rests = rests > 0 ? rests - 1 : 0;
-    } else {
-        until_ms = now_ms + rest_ms(first_ms, rests);
-    }
-    words_write_begin(&slot->seq);
-    put_state(slot, ACCOUNT_COOLING, until_ms, reason);
-    words_set(&slot->rests, rests + 1);
-    words_set(&slot->probe_until_ms, 0);
-    words_write_end(&slot->seq);
-    quota_unlock(q, slot);
-    return until_ms;
-}
+/* ---- counts ---- */
 
 /* One half of a packed word, plus n, within 0..UINT32_MAX. */
 static uint64_t

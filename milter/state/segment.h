@@ -41,7 +41,7 @@ enum segment_kind {
 const char *segment_name(enum segment_kind k);
 
 #define SEGMENT_MAGIC 0x31454d4554554f52ull /* "ROUTEME1", little-endian */
-enum { SEGMENT_LAYOUT = 1, SEGMENT_STATS = 32 };
+enum { SEGMENT_LAYOUT = 2, SEGMENT_STATS = 32 };
 
 /* Part of the shared layout: a change here is a new SEGMENT_LAYOUT. */
 struct segment_head {
@@ -67,7 +67,7 @@ struct segment_head {
     uint8_t spare[88];
 };
 
-_Static_assert(sizeof(struct segment_head) == 448, "layout 1");
+_Static_assert(sizeof(struct segment_head) == 448, "layout 2");
 _Static_assert(ATOMIC_INT_LOCK_FREE == 2 && ATOMIC_LLONG_LOCK_FREE == 2,
                "a lock-based atomic cannot be shared between processes");
 

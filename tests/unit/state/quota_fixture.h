@@ -73,6 +73,14 @@ take(uint32_t recipients, struct taken *ret, struct room *ret_room)
     return quota_take(quota, sales.id, &c, 100, ret, ret_room);
 }
 
+static inline void
+accepted(void)
+{
+    struct observation lifted;
+
+    quota_accepted(quota, sales.id, &lifted);
+}
+
 static inline uint64_t
 used(enum dimension d)
 {

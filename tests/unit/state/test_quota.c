@@ -368,7 +368,7 @@ rests_double_up_to_a_day(void **state)
         quota_give_back(quota, &t);
     }
     assert_true(take(1, &t, &room));
-    quota_accepted(quota, sales.id);
+    accepted();
     assert_int_equal(quota_rest(quota, sales.id, HOUR_MS, "550 5.4.5"),
                      quota_now_ms(quota) + HOUR_MS);
 }
@@ -386,7 +386,7 @@ short_rests_stay_short(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        quota_accepted(quota, sales.id);
+        accepted();
         for (size_t k = 0; k < 6; k++) {
             assert_int_equal(
                 quota_rest(quota, sales.id, rows[i].first * 60000, "x"),
@@ -421,7 +421,7 @@ one_probe_at_a_time(void **state)
     /* No answer at all: after half a minute another. */
     fixture_pass(30000);
     assert_true(take(1, &probe, &room));
-    quota_accepted(quota, sales.id);
+    accepted();
     assert_true(take(1, &t, &room));
     assert_false(t.probe);
 }
@@ -438,7 +438,7 @@ what_was_in_flight_ends_no_rest(void **state)
 
     (void)state;
     quota_rest(quota, sales.id, HOUR_MS, "550 5.4.5");
-    quota_accepted(quota, sales.id);
+    accepted();
     fixture_pass(HOUR_MS);
     assert_true(take(1, &t, &room));
     assert_true(t.probe);
