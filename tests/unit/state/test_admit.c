@@ -302,6 +302,7 @@ a_divert_is_followed_once(void **state)
 
     (void)state;
     policy.account[2].max_wait_ms = DAY_MS;
+    policy.account[1].max_wait_ms = 2 * DAY_MS;
     quota_set_state(quota, member[0].id, ACCOUNT_PAUSED, 0, "holiday");
     divert(&member[0], &member[1]);
     a = ask(&member[0]); /* that it is paused does not matter */
