@@ -248,22 +248,63 @@ ledger_note(struct ledger *l, const struct attempt *a, size_t n,
     pthread_mutex_unlock(&l->mutex);
 }
 
-enum ledger_result
-ledger_set_state(struct ledger *l, const char *identity, uint64_t account,
-                 enum account_state s, uint64_t until_ms, const char *reason)
+/* Kept in any case, but not waited for while there is trouble. */
+static enum ledger_result
+keep(struct ledger *l, struct ledger_entry *e)
 {
-    struct ledger_entry *e = ledger_entry_state(
-        identity, account, s, until_ms, reason, clock_wall_ms(l->clock));
     enum ledger_result result = LEDGER_EUNAVAILABLE;
 
     if (e == NULL)
         return LEDGER_EUNAVAILABLE;
     pthread_mutex_lock(&l->mutex);
-    /* Kept in any case, but not waited for while there is trouble. */
     if (ledger_writer_queue(l, e) && l->shared.ok &&
         ledger_writer_wait(l, e, l->begin_ms))
         result = e->result;
     ledger_entry_drop(e);
     pthread_mutex_unlock(&l->mutex);
     return result;
+}
+
+enum ledger_result
+ledger_set_state(struct ledger *l, const char *identity, uint64_t account,
+                 enum account_state s, uint64_t until_ms, const char *reason,
+                 uint32_t rests)
+{
+    return keep(l, ledger_entry_state(identity, account, s, until_ms, reason,
+                                      rests, clock_wall_ms(l->clock)));
+}
+
+void
+ledger_rested(struct ledger *l, uint64_t account, uint64_t now_ms)
+{
+    struct ledger_entry *e = ledger_entry_rested(account, now_ms);
+
+    pthread_mutex_lock(&l->mutex);
+    if (e == NULL)
+        l->shared.stats.failures++;
+    else
+        ledger_writer_queue(l, e);
+    ledger_entry_drop(e);
+    pthread_mutex_unlock(&l->mutex);
+}
+
+enum ledger_result
+ledger_observe(struct ledger *l, const char *identity,
+               const struct observation *o, bool lifted)
+{
+    return keep(l, ledger_entry_observe(identity, o, lifted));
+}
+
+enum ledger_result
+ledger_set_divert(struct ledger *l, const char *identity, uint64_t account,
+                  const char *other_identity, uint64_t other)
+{
+    return keep(l, ledger_entry_divert(identity, account, other_identity, other,
+                                       clock_wall_ms(l->clock)));
+}
+
+enum ledger_result
+ledger_forget(struct ledger *l, uint64_t account)
+{
+    return keep(l, ledger_entry_forget(account));
 }

@@ -42,12 +42,14 @@ struct digest {
 
 /* One attempt of one recipient.  Texts are borrowed during the call. */
 struct attempt {
-    uint64_t ticket;        /* message number */
-    const char *recipient;  /* original, canonical spelling */
-    const char *queue_id;   /* XFORWARD IDENT; "" = unknown */
-    const char *sender;     /* MAIL FROM as the agent got it; "" = null */
-    const char *identity;   /* of the account; "" = none (refused by rule) */
-    uint64_t account;       /* mailbox id; 0 = none */
+    uint64_t ticket;       /* message number */
+    const char *recipient; /* original, canonical spelling */
+    const char *queue_id;  /* XFORWARD IDENT; "" = unknown */
+    const char *sender;    /* MAIL FROM as the agent got it; "" = null */
+    const char *identity;  /* of the account; "" = none (refused by rule) */
+    uint64_t account;      /* mailbox id; 0 = none */
+    uint64_t
+        diverted_from; /* the ticket's, when its mail is diverted; 0 = no */
     const char *message_id; /* with <>; "" = none */
     uint64_t size_octets;
     struct digest digest;
@@ -130,15 +132,53 @@ ledger_spent(struct ledger *l,
                           uint64_t units),
              void *cookie);
 
-/* Account states that outlive the agent. */
+/* ---- what is decided about accounts, and outlives the agent ----
+ *
+ * Those that write return when fsynced; while the disk refuses, at once with
+ * EUNAVAILABLE, and the entry is kept and written as soon as possible. */
+
+/* rests: how often in a row it has been sent to rest. */
 enum ledger_result ledger_set_state(struct ledger *l, const char *identity,
                                     uint64_t account, enum account_state s,
-                                    uint64_t until_ms, const char *reason);
-enum ledger_result ledger_states(
-    struct ledger *l,
-    void (*each)(void *cookie, uint64_t account, const char *identity,
-                 enum account_state s, uint64_t until_ms, const char *reason),
-    void *cookie);
+                                    uint64_t until_ms, const char *reason,
+                                    uint32_t rests);
+/* Gmail accepts again: a state that was to end by now_ms (quota time) is
+ * over.  Not waited for. */
+void ledger_rested(struct ledger *l, uint64_t account, uint64_t now_ms);
+enum ledger_result
+ledger_states(struct ledger *l,
+              void (*each)(void *cookie, uint64_t account, const char *identity,
+                           enum account_state s, uint64_t until_ms,
+                           const char *reason, uint32_t rests),
+              void *cookie);
+
+/* What Gmail was seen to allow; `lifted`: it has been disproved. */
+enum ledger_result ledger_observe(struct ledger *l, const char *identity,
+                                  const struct observation *o, bool lifted);
+enum ledger_result ledger_observed(struct ledger *l,
+                                   void (*each)(void *cookie, uint64_t account,
+                                                const char *identity,
+                                                enum dimension d,
+                                                uint64_t window_ms,
+                                                uint64_t units, uint64_t at_ms),
+                                   void *cookie);
+
+/* The mail of one account goes through another; other 0 (and "") = no
+ * longer. */
+enum ledger_result ledger_set_divert(struct ledger *l, const char *identity,
+                                     uint64_t account,
+                                     const char *other_identity,
+                                     uint64_t other);
+enum ledger_result ledger_diverts(struct ledger *l,
+                                  void (*each)(void *cookie, uint64_t account,
+                                               const char *identity,
+                                               uint64_t other,
+                                               const char *other_identity),
+                                  void *cookie);
+
+/* Forgets what the account has spent, what was observed of it, and its rests;
+ * other states stay. */
+enum ledger_result ledger_forget(struct ledger *l, uint64_t account);
 
 /* Tickets whose last attempt, made at or after since_ms, was put off or is in
  * doubt: to rebuild the waiting counts.  Once for each account of a ticket.

@@ -56,6 +56,7 @@ apply_attempt(struct ledger_sql *s, const struct ledger_flight *f,
     ledger_sql_bind_text(st, 15, end != NULL ? end->enhanced : "");
     ledger_sql_bind_text(st, 16, end != NULL ? end->reply : "");
     sqlite3_bind_int64(st, 17, end != NULL ? end->duration_ms : 0);
+    ledger_sql_bind_u64(st, 18, a->diverted_from);
     return ledger_sql_run(s, st);
 }
 
@@ -230,8 +231,80 @@ apply_state(struct ledger_sql *s, const struct ledger_entry *e)
         ledger_sql_bind_u64(st, 3, e->until_ms);
         ledger_sql_bind_text(st, 4, e->reason);
         sqlite3_bind_int64(st, 5, e->changed_ms);
+        sqlite3_bind_int64(st, 6, e->rests);
     }
     return ledger_sql_run(s, st);
+}
+
+/* A statement of an account and at most one more number. */
+static int
+apply_account(struct ledger_sql *s, enum ledger_sql_statement w,
+              uint64_t account, uint64_t number)
+{
+    sqlite3_stmt *st = ledger_sql_get(s, w);
+
+    if (st == NULL)
+        return ledger_sql_run(s, NULL);
+    ledger_sql_bind_u64(st, 1, account);
+    if (sqlite3_bind_parameter_count(st) > 1)
+        ledger_sql_bind_u64(st, 2, number);
+    return ledger_sql_run(s, st);
+}
+
+static int
+apply_observe(struct ledger_sql *s, const struct ledger_entry *e)
+{
+    const struct observation *o = e->observed;
+    int rc = apply_name(s, o->id, e->identity);
+
+    for (unsigned i = 0; i < o->n && rc == SQLITE_OK; i++) {
+        sqlite3_stmt *st = ledger_sql_get(
+            s, e->lifted ? SQL_OBSERVED_CLEAR : SQL_OBSERVED_SET);
+
+        if (st == NULL)
+            return ledger_sql_run(s, NULL);
+        ledger_sql_bind_u64(st, 1, o->id);
+        sqlite3_bind_int(st, 2, (int)o->window[i].dimension);
+        ledger_sql_bind_u64(st, 3, o->window[i].window_ms);
+        if (!e->lifted) {
+            ledger_sql_bind_u64(st, 4, o->window[i].used);
+            ledger_sql_bind_u64(st, 5, o->at_ms);
+        }
+        rc = ledger_sql_run(s, st);
+    }
+    return rc;
+}
+
+static int
+apply_divert(struct ledger_sql *s, const struct ledger_entry *e)
+{
+    sqlite3_stmt *st;
+    int rc;
+
+    if (e->other == 0)
+        return apply_account(s, SQL_DIVERT_CLEAR, e->account, 0);
+    if ((rc = apply_name(s, e->account, e->identity)) != SQLITE_OK ||
+        (rc = apply_name(s, e->other, e->other_identity)) != SQLITE_OK)
+        return rc;
+    if ((st = ledger_sql_get(s, SQL_DIVERT_SET)) == NULL)
+        return ledger_sql_run(s, NULL);
+    ledger_sql_bind_u64(st, 1, e->account);
+    ledger_sql_bind_u64(st, 2, e->other);
+    sqlite3_bind_int64(st, 3, e->changed_ms);
+    return ledger_sql_run(s, st);
+}
+
+static int
+apply_forget(struct ledger_sql *s, uint64_t account)
+{
+    static const enum ledger_sql_statement all[] = {
+        SQL_FORGET_SPENT, SQL_FORGET_OBSERVED, SQL_FORGET_RESTS,
+        SQL_FORGET_COOLING};
+    int rc = SQLITE_OK;
+
+    for (size_t i = 0; i < sizeof all / sizeof *all && rc == SQLITE_OK; i++)
+        rc = apply_account(s, all[i], account, 0);
+    return rc;
 }
 
 static int
@@ -263,6 +336,14 @@ ledger_apply(struct ledger_sql *s, struct ledger_entry *e)
         return apply_undo(s, e->flight);
     case ENTRY_STATE:
         return apply_state(s, e);
+    case ENTRY_RESTED:
+        return apply_account(s, SQL_RESTED, e->account, e->until_ms);
+    case ENTRY_OBSERVE:
+        return apply_observe(s, e);
+    case ENTRY_DIVERT:
+        return apply_divert(s, e);
+    case ENTRY_FORGET:
+        return apply_forget(s, e->account);
     case ENTRY_RECOVER:
         return apply_recover(s, e);
     }

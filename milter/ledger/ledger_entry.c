@@ -200,7 +200,8 @@ ledger_entry_note(const struct attempt *a, size_t n,
 
 struct ledger_entry *
 ledger_entry_state(const char *identity, uint64_t account, enum account_state s,
-                   uint64_t until_ms, const char *reason, int64_t at_ms)
+                   uint64_t until_ms, const char *reason, uint32_t rests,
+                   int64_t at_ms)
 {
     struct ledger_entry *e = entry_new(
         ENTRY_STATE, kept(identity, SIZE_MAX) + kept(reason, LEDGER_TEXT) + 2);
@@ -214,7 +215,70 @@ ledger_entry_state(const char *identity, uint64_t account, enum account_state s,
     e->account = account;
     e->state = s;
     e->until_ms = until_ms;
+    e->rests = rests;
     e->changed_ms = at_ms;
+    return e;
+}
+
+struct ledger_entry *
+ledger_entry_rested(uint64_t account, uint64_t now_ms)
+{
+    struct ledger_entry *e = entry_new(ENTRY_RESTED, 0);
+
+    if (e == NULL)
+        return NULL;
+    e->account = account;
+    e->until_ms = now_ms;
+    return e;
+}
+
+struct ledger_entry *
+ledger_entry_observe(const char *identity, const struct observation *o,
+                     bool lifted)
+{
+    struct ledger_entry *e =
+        entry_new(ENTRY_OBSERVE, sizeof *o + kept(identity, SIZE_MAX) + 1);
+    char *at;
+
+    if (e == NULL)
+        return NULL;
+    e->observed = (struct observation *)(e + 1);
+    *e->observed = *o;
+    if (e->observed->n > LIMITS_MAX)
+        e->observed->n = LIMITS_MAX;
+    at = (char *)(e->observed + 1);
+    e->identity = put(&at, identity, SIZE_MAX);
+    e->lifted = lifted;
+    return e;
+}
+
+struct ledger_entry *
+ledger_entry_divert(const char *identity, uint64_t account,
+                    const char *other_identity, uint64_t other, int64_t at_ms)
+{
+    struct ledger_entry *e =
+        entry_new(ENTRY_DIVERT, kept(identity, SIZE_MAX) +
+                                    kept(other_identity, SIZE_MAX) + 2);
+    char *at;
+
+    if (e == NULL)
+        return NULL;
+    at = (char *)(e + 1);
+    e->identity = put(&at, identity, SIZE_MAX);
+    e->other_identity = put(&at, other_identity, SIZE_MAX);
+    e->account = account;
+    e->other = other;
+    e->changed_ms = at_ms;
+    return e;
+}
+
+struct ledger_entry *
+ledger_entry_forget(uint64_t account)
+{
+    struct ledger_entry *e = entry_new(ENTRY_FORGET, 0);
+
+    if (e != NULL)
+        e->account = account;
     return e;
 }
 

@@ -66,6 +66,10 @@ enum ledger_entry_kind {
     ENTRY_NOTE,
     ENTRY_UNDO, /* a begin that nobody waited for, or of unknown end */
     ENTRY_STATE,
+    ENTRY_RESTED,
+    ENTRY_OBSERVE,
+    ENTRY_DIVERT,
+    ENTRY_FORGET,
     ENTRY_RECOVER,
 };
 
@@ -82,13 +86,18 @@ struct ledger_entry {
     struct attempt_result *ending;      /* texts owned by the entry */
     bool charged_before, charged_after; /* FINISH: which of them are set */
     struct taken before, after;
-    uint64_t account; /* STATE */
+    uint64_t account; /* STATE, RESTED, DIVERT, FORGET */
     enum account_state state;
-    uint64_t until_ms;
-    int64_t changed_ms;
-    char *identity, *reason;
-    int64_t upto_row;   /* RECOVER */
-    uint64_t n_changed; /* RECOVER: how many rows it found */
+    uint64_t until_ms; /* STATE; RESTED: what ends by then */
+    uint32_t rests;
+    int64_t changed_ms;           /* STATE, DIVERT */
+    char *identity, *reason;      /* STATE; OBSERVE, DIVERT: identity */
+    struct observation *observed; /* OBSERVE; owned */
+    bool lifted;                  /* OBSERVE */
+    uint64_t other;               /* DIVERT; 0 = its end */
+    char *other_identity;         /* DIVERT */
+    int64_t upto_row;             /* RECOVER */
+    uint64_t n_changed;           /* RECOVER: how many rows it found */
 };
 
 /* NULL = out of memory.  One reference, the caller's. */
@@ -103,7 +112,16 @@ struct ledger_entry *ledger_entry_note(const struct attempt *a, size_t n,
                                        int64_t at_ms);
 struct ledger_entry *ledger_entry_state(const char *identity, uint64_t account,
                                         enum account_state s, uint64_t until_ms,
-                                        const char *reason, int64_t at_ms);
+                                        const char *reason, uint32_t rests,
+                                        int64_t at_ms);
+struct ledger_entry *ledger_entry_rested(uint64_t account, uint64_t now_ms);
+struct ledger_entry *ledger_entry_observe(const char *identity,
+                                          const struct observation *o,
+                                          bool lifted);
+struct ledger_entry *ledger_entry_divert(const char *identity, uint64_t account,
+                                         const char *other_identity,
+                                         uint64_t other, int64_t at_ms);
+struct ledger_entry *ledger_entry_forget(uint64_t account);
 struct ledger_entry *ledger_entry_recover(int64_t upto_row);
 
 /* Drops one reference, with the ledger's mutex held once the entry was

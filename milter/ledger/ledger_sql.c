@@ -26,8 +26,9 @@ static const char *const sql[SQL_STATEMENTS] = {
     [SQL_ATTEMPT] = "INSERT OR IGNORE INTO attempt(row, at_ms, quota_ms,"
                     " account, ticket, queue_id, sender, recipient, size,"
                     " message_id, digest, outcome, stage, code, enhanced,"
-                    " reply, duration_ms) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7,"
-                    " ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                    " reply, duration_ms, diverted_from)"
+                    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"
+                    " ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
     [SQL_FINISH] = "UPDATE attempt SET outcome = ?2, stage = ?3, code = ?4,"
                    " enhanced = ?5, reply = ?6, duration_ms = ?7"
                    " WHERE row = ?1 AND outcome = '" LEDGER_SENDING "'",
@@ -38,13 +39,34 @@ static const char *const sql[SQL_STATEMENTS] = {
                       " WHERE account = ?1 AND dimension = ?2"
                       " AND window_ms = ?3 AND bucket = ?4",
     /* As in memory: nothing but SQL_STATE_CLEAR ends a pause. */
-    [SQL_STATE_SET] = "INSERT INTO account_state VALUES(?1, ?2, ?3, ?4, ?5)"
+    [SQL_STATE_SET] = "INSERT INTO account_state(account, state, until_ms,"
+                      " reason, changed_ms, rests)"
+                      " VALUES(?1, ?2, ?3, ?4, ?5, ?6)"
                       " ON CONFLICT(account) DO UPDATE SET"
                       " state = excluded.state, until_ms = excluded.until_ms,"
                       " reason = excluded.reason,"
-                      " changed_ms = excluded.changed_ms"
+                      " changed_ms = excluded.changed_ms,"
+                      " rests = excluded.rests"
                       " WHERE state <> 'paused' OR excluded.state = 'paused'",
     [SQL_STATE_CLEAR] = "DELETE FROM account_state WHERE account = ?1",
+    /* Not one that has begun since. */
+    [SQL_RESTED] = "DELETE FROM account_state WHERE account = ?1"
+                   " AND state IN ('cooling', 'disabled') AND until_ms <= ?2",
+    [SQL_OBSERVED_SET] = "INSERT INTO observed VALUES(?1, ?2, ?3, ?4, ?5)"
+                         " ON CONFLICT(account, dimension, window_ms)"
+                         " DO UPDATE SET units = ?4, at_ms = ?5",
+    [SQL_OBSERVED_CLEAR] = "DELETE FROM observed WHERE account = ?1"
+                           " AND dimension = ?2 AND window_ms = ?3",
+    [SQL_DIVERT_SET] = "INSERT INTO divert VALUES(?1, ?2, ?3)"
+                       " ON CONFLICT(account) DO UPDATE SET other = ?2,"
+                       " changed_ms = ?3",
+    [SQL_DIVERT_CLEAR] = "DELETE FROM divert WHERE account = ?1",
+    [SQL_FORGET_SPENT] = "DELETE FROM spent WHERE account = ?1",
+    [SQL_FORGET_OBSERVED] = "DELETE FROM observed WHERE account = ?1",
+    [SQL_FORGET_RESTS] = "UPDATE account_state SET rests = 0"
+                         " WHERE account = ?1",
+    [SQL_FORGET_COOLING] = "DELETE FROM account_state WHERE account = ?1"
+                           " AND state = 'cooling'",
     [SQL_RECOVER] = "UPDATE attempt SET outcome = '" LEDGER_IN_DOUBT "',"
                     " reply = 'the agent stopped during the delivery'"
                     " WHERE outcome = '" LEDGER_SENDING "' AND row <= ?1",

@@ -18,8 +18,8 @@
 #include "policy/outcome.h"
 
 /* PRAGMA user_version: a change of the tables is a new number, and a step in
- * ledger_sql_schema() that leads from the old one to it. */
-enum { LEDGER_SCHEMA = 1 };
+ * ledger_sql_open.c that leads from the old one to it. */
+enum { LEDGER_SCHEMA = 2 };
 
 enum {
     LEDGER_PATH_MAX = 255,     /* octets of the directory's path */
@@ -43,6 +43,15 @@ enum ledger_sql_statement {
     SQL_GIVE_BACK,
     SQL_STATE_SET,
     SQL_STATE_CLEAR,
+    SQL_RESTED,
+    SQL_OBSERVED_SET,
+    SQL_OBSERVED_CLEAR,
+    SQL_DIVERT_SET,
+    SQL_DIVERT_CLEAR,
+    SQL_FORGET_SPENT,
+    SQL_FORGET_OBSERVED,
+    SQL_FORGET_RESTS,
+    SQL_FORGET_COOLING,
     SQL_RECOVER,
     SQL_SEEN,
     SQL_PRUNE_ATTEMPTS,

@@ -66,11 +66,30 @@ static const char schema_1[] =
     " reason TEXT NOT NULL,"
     " changed_ms INTEGER NOT NULL) STRICT;"
     "INSERT INTO meta VALUES('newest_quota_ms', 0), ('probe_ms', 0);"
-    "PRAGMA application_id = " STRING(
-        APPLICATION_ID) ";"
-                        "PRAGMA user_version = 1;";
+    "PRAGMA application_id = " STRING(APPLICATION_ID) ";";
 
-_Static_assert(LEDGER_SCHEMA == 1, "schema_1 sets user_version");
+/* Observed limits, rests, diverts. */
+static const char schema_2[] =
+    "CREATE TABLE observed("
+    " account INTEGER NOT NULL,"
+    " dimension INTEGER NOT NULL," /* enum dimension */
+    " window_ms INTEGER NOT NULL,"
+    " units INTEGER NOT NULL," /* used when Gmail said that it was full */
+    " at_ms INTEGER NOT NULL," /* quota time */
+    " PRIMARY KEY(account, dimension, window_ms)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE divert("
+    " account INTEGER PRIMARY KEY,"
+    " other INTEGER NOT NULL,"
+    " changed_ms INTEGER NOT NULL) STRICT;"
+    "ALTER TABLE account_state ADD COLUMN rests INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE account_state SET rests = 1 WHERE state IN ('cooling', 'disabled');"
+    "ALTER TABLE attempt ADD COLUMN diverted_from INTEGER NOT NULL DEFAULT 0;";
+
+/* What leads from schema i to i + 1: a new book walks all of them. */
+static const char *const steps[] = {schema_1, schema_2};
+
+_Static_assert(sizeof steps / sizeof *steps == LEDGER_SCHEMA,
+               "each schema has its step");
 
 /* ---- opening ---- */
 
@@ -159,10 +178,10 @@ pragma_number(struct ledger_sql *s, const char *pragma, int64_t *ret)
     return rc == SQLITE_ROW ? SQLITE_OK : rc;
 }
 
-/* Is it a ledger, and one that this program understands?  *ret_empty: a
+/* Is it a ledger, and one that this program understands?  Its schema; 0 = a
  * database without anything in it. */
 static int
-check_schema(struct ledger_sql *s, bool *ret_empty)
+check_schema(struct ledger_sql *s, int *ret_schema)
 {
     int64_t id = 0, version = 0, things = 0;
     int rc;
@@ -173,7 +192,7 @@ check_schema(struct ledger_sql *s, bool *ret_empty)
                             &things)) != SQLITE_OK)
         return rc;
     if (id == 0 && version == 0 && things == 0) {
-        *ret_empty = true;
+        *ret_schema = 0;
         return SQLITE_OK;
     }
     if (id != APPLICATION_ID) {
@@ -183,7 +202,7 @@ check_schema(struct ledger_sql *s, bool *ret_empty)
                  s->path, (long long)id);
         return SQLITE_NOTADB;
     }
-    if (version != LEDGER_SCHEMA) {
+    if (version < 1 || version > LEDGER_SCHEMA) {
         snprintf(s->trouble, sizeof s->trouble,
                  "%s: written by %s gmroute (schema %lld; this program knows "
                  "%d): install that version, or move the file away",
@@ -191,7 +210,7 @@ check_schema(struct ledger_sql *s, bool *ret_empty)
                  (long long)version, LEDGER_SCHEMA);
         return SQLITE_SCHEMA;
     }
-    *ret_empty = false;
+    *ret_schema = (int)version;
     return SQLITE_OK;
 }
 
@@ -222,20 +241,34 @@ to_wal_mode(struct ledger_sql *s)
     return SQLITE_OK;
 }
 
+/* Inside a transaction: from this schema to ours. */
+static int
+upgrade(struct ledger_sql *s, int schema)
+{
+    char done[40];
+    int rc = SQLITE_OK;
+
+    snprintf(done, sizeof done, "PRAGMA user_version = %d", LEDGER_SCHEMA);
+    for (; schema < LEDGER_SCHEMA && rc == SQLITE_OK; schema++)
+        rc = ledger_sql_exec(s, steps[schema]);
+    if (rc == SQLITE_OK)
+        rc = ledger_sql_exec(s, done);
+    return rc;
+}
+
 /* Everything a writer needs; what is there is checked before anything in it
  * is changed. */
 static int
 open_writer(struct ledger_sql *s)
 {
-    bool empty = false;
-    int rc;
+    int rc, schema = 0;
 
     if (sqlite3_db_readonly(s->db, "main") == 1) {
         snprintf(s->trouble, sizeof s->trouble, "%s: cannot be written%s",
                  s->path, ledger_sql_remedy(SQLITE_READONLY));
         return SQLITE_READONLY;
     }
-    if ((rc = check_schema(s, &empty)) != SQLITE_OK ||
+    if ((rc = check_schema(s, &schema)) != SQLITE_OK ||
         (rc = to_wal_mode(s)) != SQLITE_OK ||
         (rc = ledger_sql_exec(s, "PRAGMA journal_size_limit = 67108864;"
                                  "PRAGMA cache_size = -16000;"
@@ -248,9 +281,9 @@ open_writer(struct ledger_sql *s)
     /* Also proves that it can be written now. */
     if ((rc = ledger_sql_do(s, SQL_BEGIN)) != SQLITE_OK)
         return rc;
-    if (empty)
-        rc = ledger_sql_exec(s, schema_1);
-    else
+    if (schema < LEDGER_SCHEMA)
+        rc = upgrade(s, schema);
+    if (rc == SQLITE_OK)
         rc = ledger_sql_do(s, SQL_PROBE);
     if (rc == SQLITE_OK)
         rc = ledger_sql_do(s, SQL_COMMIT);
@@ -284,13 +317,21 @@ reader_trouble(struct ledger_sql *s, int rc)
 static int
 open_reader(struct ledger_sql *s)
 {
-    bool empty = false;
-    int rc = check_schema(s, &empty);
+    int schema = 0;
+    int rc = check_schema(s, &schema);
 
-    if (rc == SQLITE_OK && empty) {
+    if (rc == SQLITE_OK && schema == 0) {
         snprintf(s->trouble, sizeof s->trouble,
                  "%s: empty: gmroute-deliver has not made it yet", s->path);
         return SQLITE_EMPTY;
+    }
+    if (rc == SQLITE_OK && schema < LEDGER_SCHEMA) {
+        snprintf(s->trouble, sizeof s->trouble,
+                 "%s: written by an older gmroute (schema %d; this program "
+                 "knows %d): start this version's gmroute-deliver, which "
+                 "brings it up to date",
+                 s->path, schema, LEDGER_SCHEMA);
+        return SQLITE_SCHEMA;
     }
     switch (rc & 0xff) {
     case SQLITE_CANTOPEN:

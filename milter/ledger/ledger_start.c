@@ -120,12 +120,12 @@ enum ledger_result
 ledger_states(struct ledger *l,
               void (*each)(void *cookie, uint64_t account, const char *identity,
                            enum account_state s, uint64_t until_ms,
-                           const char *reason),
+                           const char *reason, uint32_t rests),
               void *cookie)
 {
     struct scan s =
         scan_open(l, "SELECT a.account, n.identity, a.state, a.until_ms,"
-                     " a.reason FROM account_state a"
+                     " a.reason, a.rests FROM account_state a"
                      " LEFT JOIN account_name n USING(account)");
 
     while (scan_next(&s)) {
@@ -134,8 +134,53 @@ ledger_states(struct ledger *l,
         if (!ledger_sql_state_parse(ledger_sql_text(s.st, 2), &state))
             state = ACCOUNT_DISABLED; /* not a word of ours: rather rest */
         each(cookie, ledger_sql_u64(s.st, 0), ledger_sql_text(s.st, 1), state,
-             ledger_sql_u64(s.st, 3), ledger_sql_text(s.st, 4));
+             ledger_sql_u64(s.st, 3), ledger_sql_text(s.st, 4),
+             (uint32_t)sqlite3_column_int64(s.st, 5));
     }
+    return scan_close(&s);
+}
+
+enum ledger_result
+ledger_observed(struct ledger *l,
+                void (*each)(void *cookie, uint64_t account,
+                             const char *identity, enum dimension d,
+                             uint64_t window_ms, uint64_t units,
+                             uint64_t at_ms),
+                void *cookie)
+{
+    struct scan s =
+        scan_open(l, "SELECT o.account, n.identity, o.dimension, o.window_ms,"
+                     " o.units, o.at_ms FROM observed o"
+                     " LEFT JOIN account_name n USING(account)");
+
+    while (scan_next(&s)) {
+        int64_t d = sqlite3_column_int64(s.st, 2);
+
+        if (d < 0 || d >= DIM_COUNT)
+            continue;
+        each(cookie, ledger_sql_u64(s.st, 0), ledger_sql_text(s.st, 1),
+             (enum dimension)d, ledger_sql_u64(s.st, 3),
+             ledger_sql_u64(s.st, 4), ledger_sql_u64(s.st, 5));
+    }
+    return scan_close(&s);
+}
+
+enum ledger_result
+ledger_diverts(struct ledger *l,
+               void (*each)(void *cookie, uint64_t account,
+                            const char *identity, uint64_t other,
+                            const char *other_identity),
+               void *cookie)
+{
+    struct scan s =
+        scan_open(l, "SELECT d.account, n.identity, d.other, o.identity"
+                     " FROM divert d"
+                     " LEFT JOIN account_name n ON n.account = d.account"
+                     " LEFT JOIN account_name o ON o.account = d.other");
+
+    while (scan_next(&s))
+        each(cookie, ledger_sql_u64(s.st, 0), ledger_sql_text(s.st, 1),
+             ledger_sql_u64(s.st, 2), ledger_sql_text(s.st, 3));
     return scan_close(&s);
 }
 

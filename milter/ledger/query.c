@@ -18,7 +18,7 @@ enum {
     LIMIT_DEFAULT = 100,
     PORTION = 64,      /* rows read at once */
     SCAN_ROWS = 50000, /* rows looked through in one transaction */
-    TEXTS = 9,         /* text columns of a row */
+    TEXTS = 10,        /* text columns of a row */
 };
 
 struct query {
@@ -201,8 +201,9 @@ failed:
 static const char columns[] =
     "SELECT a.at_ms, a.ticket, a.account, a.size, a.code, a.duration_ms,"
     " a.queue_id, n.identity, a.sender, a.recipient, a.message_id,"
-    " a.outcome, a.stage, a.enhanced, a.reply"
+    " a.outcome, a.stage, a.enhanced, a.reply, d.identity"
     " FROM attempt a LEFT JOIN account_name n USING(account)"
+    " LEFT JOIN account_name d ON d.account = a.diverted_from"
     " WHERE a.row = ?1";
 
 /* Octets of the character at t, by its lead octet (RFC 3629 4); 0 = none that
@@ -253,9 +254,10 @@ static bool
 copy_row(sqlite3_stmt *st, int64_t row, struct copy *ret)
 {
     const char **field[TEXTS] = {
-        &ret->r.queue_id,  &ret->r.identity,   &ret->r.sender,
-        &ret->r.recipient, &ret->r.message_id, &ret->r.outcome,
-        &ret->r.stage,     &ret->r.enhanced,   &ret->r.reply,
+        &ret->r.queue_id,      &ret->r.identity,   &ret->r.sender,
+        &ret->r.recipient,     &ret->r.message_id, &ret->r.outcome,
+        &ret->r.stage,         &ret->r.enhanced,   &ret->r.reply,
+        &ret->r.diverted_from,
     };
     int64_t code = sqlite3_column_int64(st, 4);
     int64_t duration = sqlite3_column_int64(st, 5);

@@ -18,6 +18,9 @@ struct query_row {
     uint64_t ticket, account, size_octets;
     const char *queue_id, *identity, *sender, *recipient, *message_id;
     const char *outcome; /* "sending", "sent", "refused", "deferred", ... */
+    /* The account that it was meant for, when its mail was diverted to
+     * `identity`; else "". */
+    const char *diverted_from;
     const char *stage, *enhanced, *reply;
     uint16_t code;
     uint32_t duration_ms;

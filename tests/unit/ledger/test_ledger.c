@@ -385,11 +385,13 @@ struct state_seen {
     uint64_t account, until_ms;
     char identity[64], reason[64];
     enum account_state state;
+    uint32_t rests;
 };
 
 static void
 note_state(void *cookie, uint64_t account, const char *identity,
-           enum account_state s, uint64_t until_ms, const char *reason)
+           enum account_state s, uint64_t until_ms, const char *reason,
+           uint32_t rests)
 {
     struct state_seen *seen = cookie;
 
@@ -397,6 +399,7 @@ note_state(void *cookie, uint64_t account, const char *identity,
     seen->account = account;
     seen->until_ms = until_ms;
     seen->state = s;
+    seen->rests = rests;
     snprintf(seen->identity, sizeof seen->identity, "%s", identity);
     snprintf(seen->reason, sizeof seen->reason, "%s", reason);
 }
@@ -408,9 +411,9 @@ a_pause_stays_in_the_book(void **state)
     struct desk *r = *state;
     struct state_seen seen = {0};
 
-    ledger_set_state(r->l, "sales@example.com", 42, ACCOUNT_PAUSED, 0, "me");
+    ledger_set_state(r->l, "sales@example.com", 42, ACCOUNT_PAUSED, 0, "me", 0);
     assert_int_equal(ledger_set_state(r->l, "sales@example.com", 42,
-                                      ACCOUNT_COOLING, 99, "454"),
+                                      ACCOUNT_COOLING, 99, "454", 1),
                      LEDGER_OK);
     reopen(r);
     assert_int_equal(ledger_states(r->l, note_state, &seen), LEDGER_OK);
@@ -428,10 +431,10 @@ account_states_outlive_the_agent(void **state)
         struct state_seen seen = {0};
 
         /* Nothing else ends a pause. */
-        ledger_set_state(r->l, "sales@example.com", 42, ACCOUNT_OK, 0, "");
+        ledger_set_state(r->l, "sales@example.com", 42, ACCOUNT_OK, 0, "", 0);
         assert_int_equal(
             ledger_set_state(r->l, "sales@example.com", 42,
-                             (enum account_state)s, 99, "daily limit"),
+                             (enum account_state)s, 99, "daily limit", s),
             LEDGER_OK);
         reopen(r);
         assert_int_equal(ledger_states(r->l, note_state, &seen), LEDGER_OK);
@@ -441,11 +444,12 @@ account_states_outlive_the_agent(void **state)
         assert_int_equal(seen.until_ms, 99);
         assert_string_equal(seen.identity, "sales@example.com");
         assert_string_equal(seen.reason, "daily limit");
+        assert_int_equal(seen.rests, s);
     }
     struct state_seen seen = {0};
 
     assert_int_equal(
-        ledger_set_state(r->l, "sales@example.com", 42, ACCOUNT_OK, 0, ""),
+        ledger_set_state(r->l, "sales@example.com", 42, ACCOUNT_OK, 0, "", 0),
         LEDGER_OK);
     assert_int_equal(ledger_states(r->l, note_state, &seen), LEDGER_OK);
     assert_int_equal(seen.n, 0);

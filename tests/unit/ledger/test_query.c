@@ -58,6 +58,7 @@ desk_setup(void **state)
         a.message_id = past[i].message_id;
         a.identity = past[i].identity;
         a.account = past[i].account;
+        a.diverted_from = past[i].account == 7 ? 8 : 0;
         assert_int_equal(ledger_begin(d->l, &a, 1, NULL, &row), LEDGER_OK);
         res = kit_result(row, past[i].k);
         assert_int_equal(ledger_finish(d->l, &res, 1, NULL, NULL, 10000),
@@ -223,7 +224,7 @@ many_rows_come_whole(void **state)
         d->directory,
         "INSERT INTO attempt SELECT 100 + value * 3, 1, 0, 7, value, 'Q', 's',"
         " 'r', 1, '', x'', CASE WHEN value = 7 THEN 'sent' ELSE 'deferred'"
-        " END, '', 0, '', '', 0 FROM (WITH RECURSIVE c(value) AS (VALUES(1)"
+        " END, '', 0, '', '', 0, 0 FROM (WITH RECURSIVE c(value) AS (VALUES(1)"
         " UNION ALL SELECT value + 1 FROM c WHERE value < 60000)"
         " SELECT value FROM c)"));
     assert_true(query_open(&q, d->directory, err, sizeof err));

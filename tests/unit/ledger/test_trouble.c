@@ -145,7 +145,7 @@ results_outlive_a_bad_disk(void **state)
         assert_int_equal(other, -7);
         assert_true(clock_boot_ms(&clock_real) - start < 5000);
         assert_int_equal(ledger_set_state(r->l, "sales@example.com", 42,
-                                          ACCOUNT_COOLING, 1, "kept too"),
+                                          ACCOUNT_COOLING, 1, "kept too", 1),
                          LEDGER_EUNAVAILABLE);
         usleep(300000); /* some tries fail */
         assert_false(ledger_ok(r->l));
@@ -476,7 +476,7 @@ static const struct foreign_row {
     const char *sql;  /* what was done to a good ledger; NULL: see octets */
     const char *text; /* what stands in the file instead */
 } foreign_rows[] = {
-    {"a newer schema", "a newer gmroute (schema 2", "PRAGMA user_version = 2",
+    {"a newer schema", "a newer gmroute (schema 3", "PRAGMA user_version = 3",
      NULL},
     {"another program's", "not a ledger of gmroute",
      "PRAGMA application_id = 5", NULL},
