@@ -255,6 +255,10 @@ static const struct schema_row state_rows[] = {
     {"accounts", &schema_number, SCHEMA_AT(top, p.state.accounts), .min = 1,
      .max = 1 << 20, .unset = "16384",
      .help = "mailboxes that have room in the shared memory"},
+    {"unique_recipients", &schema_number,
+     SCHEMA_AT(top, p.state.unique_recipients), .min = 1, .max = 100000000,
+     .unset = "1000000",
+     .help = "recipients that unique limits remember, of all accounts"},
 };
 
 static const struct schema milter_schema = SCHEMA("milter", milter_rows);

@@ -4,7 +4,7 @@
  * Presets: Google, "Gmail sending limits in Google Workspace"
  * (support.google.com/a/answer/166852, all windows rolling, 24 hours),
  * "Bandwidth limits" (answer/1071518) and "Route outgoing SMTP relay messages"
- * (answer/2956491).  Unique recipients are not counted yet.
+ * (answer/2956491).
  */
 #include "policy/compile.h"
 
@@ -29,16 +29,21 @@ static const struct preset {
      {{DIM_MESSAGES, 2000, DAY_MS},
       {DIM_RECIPIENTS, 10000, DAY_MS},
       {DIM_EXTERNAL_RECIPIENTS, 3000, DAY_MS},
+      {DIM_UNIQUE_RECIPIENTS, 3000, DAY_MS},
+      {DIM_UNIQUE_EXTERNAL_RECIPIENTS, 2000, DAY_MS},
       {DIM_BYTES, 300000000, HOUR_MS},
       {DIM_BYTES, 1500000000, DAY_MS}}},
-    /* 500 unique external recipients; counting each time is the safe side. */
+    /* As workspace, but for messages and unique external recipients. */
     {"workspace_trial",
      {{DIM_MESSAGES, 500, DAY_MS},
       {DIM_RECIPIENTS, 10000, DAY_MS},
-      {DIM_EXTERNAL_RECIPIENTS, 500, DAY_MS},
+      {DIM_EXTERNAL_RECIPIENTS, 3000, DAY_MS},
+      {DIM_UNIQUE_RECIPIENTS, 3000, DAY_MS},
+      {DIM_UNIQUE_EXTERNAL_RECIPIENTS, 500, DAY_MS},
       {DIM_BYTES, 300000000, HOUR_MS},
       {DIM_BYTES, 1500000000, DAY_MS}}},
-    {"relay", {{DIM_MESSAGES, 10000, DAY_MS}}},
+    {"relay",
+     {{DIM_MESSAGES, 10000, DAY_MS}, {DIM_UNIQUE_RECIPIENTS, 10000, DAY_MS}}},
 };
 
 enum { N_PRESETS = sizeof presets / sizeof *presets };
@@ -173,9 +178,11 @@ static const struct schema_row quota_rows[] = {
      SCHEMA_AT(quota_keys, recipients_per_message), .min = 1,
      .max = RECIPIENTS_PER_MESSAGE_MAX, .unset = "100",
      .help = "recipients of one transaction; Gmail takes 100"},
-    {"unique_recipients", &limits, .need = SCHEMA_LATER,
+    {"unique_recipients", &limits,
+     SCHEMA_AT(quota_keys, dimension[DIM_UNIQUE_RECIPIENTS]),
      .help = "different recipients"},
-    {"unique_external_recipients", &limits, .need = SCHEMA_LATER,
+    {"unique_external_recipients", &limits,
+     SCHEMA_AT(quota_keys, dimension[DIM_UNIQUE_EXTERNAL_RECIPIENTS]),
      .help = "different recipients outside internal_domains"},
 };
 

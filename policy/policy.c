@@ -13,6 +13,9 @@
 #include "policy/set.h"
 #include "policy/table.h"
 
+/* RFC 5321 4.5.3.1.3: a path has at most 256. */
+enum { RECIPIENT_OCTETS = 320 };
+
 const char *
 dimension_name(enum dimension d)
 {
@@ -22,6 +25,8 @@ dimension_name(enum dimension d)
         [DIM_EXTERNAL_RECIPIENTS] = "external_recipients",
         [DIM_BYTES] = "bytes",
         [DIM_PACE] = "pace",
+        [DIM_UNIQUE_RECIPIENTS] = "unique_recipients",
+        [DIM_UNIQUE_EXTERNAL_RECIPIENTS] = "unique_external_recipients",
     };
 
     return (unsigned)d < DIM_COUNT ? name[d] : "?";
@@ -57,19 +62,38 @@ identity_text(const char *address, const char *smarthost,
     return n;
 }
 
+/* The start of SHA-256, never 0; 0 = out of memory. */
+static uint64_t
+hash_64(const char *text, size_t n)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    uint64_t hash = 0;
+
+    if (EVP_Digest(text, n, digest, NULL, EVP_sha256(), NULL) != 1)
+        return 0;
+    for (int i = 0; i < 8; i++)
+        hash = hash << 8 | digest[i];
+    return hash != 0 ? hash : 1;
+}
+
 uint64_t
 mailbox_identity(const char *address, const char *smarthost,
                  char ret[IDENTITY_MAX + 1])
 {
-    size_t n = identity_text(address, smarthost, ret);
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    uint64_t id = 0;
+    return hash_64(ret, identity_text(address, smarthost, ret));
+}
 
-    if (EVP_Digest(ret, n, digest, NULL, EVP_sha256(), NULL) != 1)
-        return 0;
-    for (int i = 0; i < 8; i++)
-        id = id << 8 | digest[i];
-    return id != 0 ? id : 1;
+uint64_t
+recipient_hash(const char *canonical)
+{
+    char folded[RECIPIENT_OCTETS];
+    size_t n = 0;
+
+    while (n < sizeof folded && canonical[n] != '\0') {
+        folded[n] = slice_lower(canonical[n]);
+        n++;
+    }
+    return hash_64(folded, n);
 }
 
 static bool

@@ -64,10 +64,18 @@ enum dimension {
     DIM_EXTERNAL_RECIPIENTS, /* those outside internal_domains */
     DIM_BYTES,               /* octets of content as sent */
     DIM_PACE,                /* messages again, a short smoothing window */
+    DIM_UNIQUE_RECIPIENTS,   /* different recipients */
+    DIM_UNIQUE_EXTERNAL_RECIPIENTS,
     DIM_COUNT,
 };
 
 const char *dimension_name(enum dimension d);
+
+static inline bool
+dimension_is_unique(enum dimension d)
+{
+    return d == DIM_UNIQUE_RECIPIENTS || d == DIM_UNIQUE_EXTERNAL_RECIPIENTS;
+}
 
 /* "max per window": at most `max` units in any span of window_ms. */
 struct limit {
@@ -155,6 +163,11 @@ enum { IDENTITY_MAX = MAILBOX_MAX + 1 + 63 };
 uint64_t mailbox_identity(const char *address, const char *smarthost,
                           char ret[IDENTITY_MAX + 1]);
 
+/* Who a recipient is, for what counts different ones: a hash of its canonical
+ * spelling (address.h), without case also in the local part.  0 only when
+ * libcrypto has no memory. */
+uint64_t recipient_hash(const char *canonical);
+
 /* ---- the forms of `route` ---- */
 
 enum step_kind {
@@ -232,6 +245,7 @@ struct policy {
     struct {
         const char *directory, *runtime;
         uint32_t accounts; /* slots */
+        uint32_t unique_recipients; /* remembered, of all accounts */
     } state;
     size_t n_smarthosts, n_clients, n_accounts, n_pools, n_rules, n_plans;
     struct smarthost *smarthosts;

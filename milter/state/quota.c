@@ -94,6 +94,7 @@ quota_make(struct quota **ret, const char *directory, const struct policy *p,
     q->clock = clock;
     for (unsigned i = 0; i < QUOTA_STRIPES; i++)
         pthread_mutex_init(&q->stripe[i], NULL);
+    atomic_init(&q->unique_cap.max, p->state.unique_recipients);
     shape.windows = most_limits(p);
     if (shape.windows < WINDOWS_MIN)
         shape.windows = WINDOWS_MIN;
@@ -106,6 +107,12 @@ quota_make(struct quota **ret, const char *directory, const struct policy *p,
     r = segment_build(&q->segment, directory, &shape, err, err_size);
     if (r != STATE_OK)
         goto done;
+    q->unique = calloc(q->segment.n_slots, sizeof(struct unique *));
+    if (q->unique == NULL) {
+        snprintf(err, err_size, "out of memory");
+        r = STATE_ESYSTEM;
+        goto done;
+    }
     q->offset_ms = offset_for(clock, quota_time_floor_ms);
     q->segment.head->offset_ms = q->offset_ms;
     quota_beat(q);
@@ -125,6 +132,9 @@ quota_free(struct quota *q)
 {
     if (q == NULL)
         return;
+    for (uint32_t i = 0; q->unique != NULL && i < q->segment.n_slots; i++)
+        unique_free(q->unique[i], &q->unique_cap);
+    free(q->unique);
     segment_detach(&q->segment);
     for (unsigned i = 0; i < QUOTA_STRIPES; i++)
         pthread_mutex_destroy(&q->stripe[i]);
@@ -214,8 +224,9 @@ quota_open(struct quota *q, const struct mailbox *m)
 
 /* Builds the windows of the new limits from the slot's old ones. */
 static void
-reload_windows(const struct quota_slot *slot, const struct quota_limits *l,
-               uint64_t now_ms, struct quota_window *ret)
+reload_windows(const struct quota *q, const struct quota_slot *slot,
+               const struct quota_limits *l, uint64_t now_ms,
+               struct quota_window *ret)
 {
     uint64_t n_old = words_get(&slot->n_windows);
 
@@ -228,14 +239,15 @@ reload_windows(const struct quota_slot *slot, const struct quota_limits *l,
         words_set(&ret[i].observed, 0);
         words_set(&ret[i].observed_at_ms, 0);
         window_init(&ret[i].window, want->max, want->window_ms);
-        if (old == NULL)
-            continue;
-        if (words_get(&old->window.window_ms) == want->window_ms) {
+        if (old != NULL &&
+            words_get(&old->window.window_ms) == want->window_ms) {
             words_copy((_Atomic uint64_t *)(void *)&ret[i],
                        (const _Atomic uint64_t *)(const void *)old,
                        sizeof ret[i] / 8);
             words_set(&ret[i].window.limit, want->max);
-        } else {
+        } else if (dimension_is_unique(want->dimension)) {
+            quota_unique_fill(q, slot, &ret[i], old, now_ms);
+        } else if (old != NULL) {
             quota_window_inherit(&ret[i], old, now_ms);
         }
     }
@@ -249,7 +261,7 @@ reload_slot(struct quota *q, struct quota_slot *slot,
 
     pthread_mutex_lock(stripe_of(q, slot));
     if (slot->seq != 0) {
-        reload_windows(slot, l, quota_now_ms(q), fresh);
+        reload_windows(q, slot, l, quota_now_ms(q), fresh);
         words_write_begin(&slot->seq);
         words_copy((_Atomic uint64_t *)(void *)slot->window,
                    (const _Atomic uint64_t *)(void *)fresh,
@@ -274,6 +286,7 @@ quota_reload(struct quota *q, const struct policy *p, char *err,
                  most_limits(p), q->segment.windows);
         return STATE_ELAYOUT;
     }
+    atomic_store(&q->unique_cap.max, p->state.unique_recipients);
     for (uint32_t i = 0; i < q->segment.n_slots; i++) {
         char identity[IDENTITY_WORDS * 8];
         struct mailbox m;
@@ -354,7 +367,9 @@ quota_restored(struct quota *q)
             struct quota_window *w = &slot->window[j];
             const struct quota_window *elder;
 
-            if (words_get(&w->window.used) != 0)
+            /* Of recipients all windows know the same. */
+            if (words_get(&w->window.used) != 0 ||
+                dimension_is_unique((enum dimension)words_get(&w->dimension)))
                 continue;
             elder = quota_window_elder(slot->window, n,
                                        (enum dimension)words_get(&w->dimension),

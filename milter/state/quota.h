@@ -35,19 +35,37 @@ enum account_state {
 
 const char *account_state_name(enum account_state s);
 
+/* One recipient, for the limits that count different ones. */
+struct recipient_id {
+    uint64_t hash; /* recipient_hash (policy.h) */
+    bool external;
+};
+
+/* Brings n of them into the order that struct cost wants; returns how many
+ * different ones there are. */
+uint32_t recipient_ids_sort(struct recipient_id *r, uint32_t n);
+
 /* What one transaction costs. */
 struct cost {
     uint32_t messages; /* 1, or 0 for a part of one */
     uint32_t recipients;
     uint32_t external_recipients;
     uint64_t bytes; /* octets of content; 0 = not known yet */
+    /* The different recipients, sorted by hash, each once; borrowed, also by
+     * what was taken for this cost.  NULL: it is not known who they are, and
+     * each of them counts as new. */
+    const struct recipient_id *who;
+    uint32_t n_who;
 };
 
-/* What a window of the dimension counts of it. */
+/* What a window of the dimension counts of it; of different recipients, as if
+ * all of them were new. */
 uint64_t quota_units(const struct cost *c, enum dimension d);
 
 /* What was taken, for quota_give_back and the ledger: the bucket that each
- * window of the account was charged in. */
+ * window of the account was charged in.  Where different recipients are counted
+ * and cost.who says who they are, the charge stands at at_ms for each of
+ * them. */
 struct taken {
     uint64_t id;
     uint64_t at_ms; /* quota time */
@@ -165,13 +183,16 @@ bool quota_fits(struct quota *q, uint64_t id, const struct cost *c,
 
 /* After Gmail's answer: moves what was taken to the present bucket.  Gmail
  * counts a message when it accepts it, which is later than our taking; a
- * charge that stood in the earlier bucket would run out before Gmail's. */
+ * charge that stood in the earlier bucket would run out before Gmail's.  It
+ * is for good: what counts different recipients cannot be given back after
+ * it. */
 void quota_settle(struct quota *q, struct taken *t);
 
-/* Gives back a part: `recipients` of t were refused while the transaction
- * went through. */
+/* Gives back a part: of t's recipients only those of *kept stay (how many, how
+ * many external, and who), the others were refused while the transaction went
+ * through. */
 void quota_give_back_recipients(struct quota *q, struct taken *t,
-                                uint32_t recipients, uint32_t external);
+                                const struct cost *kept);
 
 /* Rebuilding from the ledger: one spent bucket of an opened account.  A
  * window length that the account no longer has counts in all its windows of
@@ -179,8 +200,13 @@ void quota_give_back_recipients(struct quota *q, struct taken *t,
 void quota_restore(struct quota *q, uint64_t id, enum dimension d,
                    uint64_t window_ms, uint64_t bucket, uint64_t units);
 
-/* After the last quota_restore: a window that got nothing starts with what
- * the others of its dimension know. */
+/* The same for what counts different recipients: one of them, and the quota
+ * time of the last send to it. */
+void quota_restore_recipient(struct quota *q, uint64_t id,
+                             const struct recipient_id *r, uint64_t at_ms);
+
+/* After the last of these: a window that got nothing starts with what the
+ * others of its dimension know. */
 void quota_restored(struct quota *q);
 
 /* Sends the account to rest for first_ms, and twice as long each time it has to
@@ -247,6 +273,9 @@ void quota_count(struct quota *q, uint64_t id, enum quota_event e, uint32_t n);
 
 /* Says that the agent is alive; about once a second (segment_inspect). */
 void quota_beat(struct quota *q);
+
+/* Forgets recipients that no longer count; about once a minute. */
+void quota_sweep(struct quota *q);
 
 /* Asks the token daemon for a token other than the one with this serial
  * (0 = none yet), and wakes it. */

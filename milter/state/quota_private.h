@@ -8,6 +8,7 @@
 
 #include "milter/state/layout.h"
 #include "milter/state/quota.h"
+#include "milter/state/unique.h"
 
 enum { QUOTA_STRIPES = 64 };
 
@@ -21,6 +22,9 @@ struct quota { /* the agent's */
     int64_t offset_ms;
     /* Slot i is written under stripe[i % QUOTA_STRIPES]. */
     pthread_mutex_t stripe[QUOTA_STRIPES];
+    /* Whom the account of slot i has mailed; under its stripe. */
+    struct unique **unique;
+    struct unique_cap unique_cap;
 };
 
 /* The agent's slot of an id, with its stripe held until quota_unlock; NULL
@@ -63,6 +67,9 @@ uint64_t quota_bucket_end_ms(uint64_t window_ms, uint64_t bucket);
 bool quota_segment_divert(const struct segment *s, uint64_t id,
                           char ret[IDENTITY_MAX + 1]);
 
+/* First ms of the oldest bucket that counts at now_ms. */
+uint64_t quota_oldest_ms(uint64_t window_ms, uint64_t now_ms);
+
 /* ---- a private copy, large enough for any slot ---- */
 
 struct quota_copy {
@@ -77,6 +84,37 @@ quota_copy_slot(struct quota_copy *c)
 {
     return (struct quota_slot *)(void *)c;
 }
+
+/* ---- windows that count different recipients: quota_unique.c ----
+ *
+ * Such a window has one unit for each recipient of the account's set that is
+ * alive in it, in the bucket of its latest time; and one for each send to a
+ * recipient that the set had no place for.  All under the slot's lock, and
+ * between words_write_begin and _end where the slot is changed. */
+
+/* The slot to ask for room: where it is known who the recipients are, a copy
+ * without the units that they have already, for those are theirs. */
+const struct quota_slot *quota_unique_without(struct quota *q,
+                                              const struct quota_slot *slot,
+                                              const struct cost *c,
+                                              struct quota_copy *copy);
+
+/* Does the taking count different recipients, by who they are? */
+bool quota_unique_counted(const struct taken *t);
+
+void quota_unique_take(struct quota *q, struct quota_slot *slot,
+                       const struct taken *t);
+/* All but those of kept (NULL = all). */
+void quota_unique_give_back(struct quota *q, struct quota_slot *slot,
+                            const struct taken *t, const struct cost *kept);
+void quota_unique_settle(struct quota *q, struct quota_slot *slot,
+                         const struct taken *t, uint64_t now_ms);
+
+/* Fills a new, empty window: from the set, and with what `elder` of the same
+ * dimension (NULL = none) has of recipients that are not in the set. */
+void quota_unique_fill(const struct quota *q, const struct quota_slot *slot,
+                       struct quota_window *to,
+                       const struct quota_window *elder, uint64_t now_ms);
 
 /* Copies and checks; STATE_EEMPTY, STATE_EBUSY, STATE_ECORRUPT. */
 enum state_result quota_slot_read(const struct quota_slot *shared, uint64_t id,

@@ -76,6 +76,16 @@ quota_slot_read(const struct quota_slot *shared, uint64_t id, uint32_t windows,
 
 /* ---- arithmetic ---- */
 
+static uint64_t
+externals(const struct cost *c)
+{
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < c->n_who; i++)
+        n += c->who[i].external;
+    return n;
+}
+
 uint64_t
 quota_units(const struct cost *c, enum dimension d)
 {
@@ -89,6 +99,10 @@ quota_units(const struct cost *c, enum dimension d)
         return c->external_recipients;
     case DIM_BYTES:
         return c->bytes;
+    case DIM_UNIQUE_RECIPIENTS:
+        return c->who != NULL ? c->n_who : c->recipients;
+    case DIM_UNIQUE_EXTERNAL_RECIPIENTS:
+        return c->who != NULL ? externals(c) : c->external_recipients;
     case DIM_COUNT:
         break;
     }
@@ -194,14 +208,31 @@ quota_slot_limits(struct quota_slot *slot, const struct quota_limits *l)
     words_set(&slot->n_windows, l->n);
 }
 
+/* First ms of a bucket. */
+static uint64_t
+bucket_start_ms(uint64_t window_ms, uint64_t bucket)
+{
+    uint64_t part = bucket % WINDOW_PARTS * window_ms;
+
+    return bucket / WINDOW_PARTS * window_ms +
+           (part + WINDOW_PARTS - 1) / WINDOW_PARTS;
+}
+
 uint64_t
 quota_bucket_end_ms(uint64_t window_ms, uint64_t bucket)
 {
-    uint64_t next = bucket + 1, part = next % WINDOW_PARTS * window_ms;
-    uint64_t start = next / WINDOW_PARTS * window_ms +
-                     (part + WINDOW_PARTS - 1) / WINDOW_PARTS;
+    uint64_t next_ms = bucket_start_ms(window_ms, bucket + 1);
 
-    return start > 0 ? start - 1 : 0;
+    return next_ms > 0 ? next_ms - 1 : 0;
+}
+
+uint64_t
+quota_oldest_ms(uint64_t window_ms, uint64_t now_ms)
+{
+    uint64_t now = window_bucket_of(window_ms, now_ms);
+
+    return now > WINDOW_PARTS ? bucket_start_ms(window_ms, now - WINDOW_PARTS)
+                              : 0;
 }
 
 const struct quota_window *

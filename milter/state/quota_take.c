@@ -12,6 +12,13 @@ enum { PROBE_MS = 30 * 1000 };
 
 /* ---- take and give back ---- */
 
+/* Are the units of this dimension kept for each recipient (quota_unique.c)? */
+static bool
+by_recipient(const struct taken *t, enum dimension d)
+{
+    return dimension_is_unique(d) && t->cost.who != NULL;
+}
+
 bool
 quota_take(struct quota *q, uint64_t id, const struct cost *c,
            unsigned share_percent, struct taken *ret, struct room *ret_room)
@@ -19,6 +26,7 @@ quota_take(struct quota *q, uint64_t id, const struct cost *c,
     struct quota_slot *slot = quota_lock(q, id);
     struct room room = {.limiting = -1, .at_ms = WINDOW_NEVER};
     struct taken taken = {.id = id, .cost = *c};
+    struct quota_copy copy;
 
     if (slot == NULL) {
         *ret_room = room;
@@ -26,7 +34,8 @@ quota_take(struct quota *q, uint64_t id, const struct cost *c,
     }
     /* Under the lock, so that no two takes are out of order in time. */
     taken.at_ms = quota_now_ms(q);
-    quota_slot_room(slot, c, NULL, share_percent, taken.at_ms, &room);
+    quota_slot_room(quota_unique_without(q, slot, c, &copy), c, NULL,
+                    share_percent, taken.at_ms, &room);
     if (room.ok) {
         words_write_begin(&slot->seq);
         for (uint64_t i = 0; i < words_get(&slot->n_windows); i++) {
@@ -39,10 +48,14 @@ quota_take(struct quota *q, uint64_t id, const struct cost *c,
             taken.charge[taken.n].dimension = d;
             taken.charge[taken.n].window_ms = words_get(&w->window.window_ms);
             taken.charge[taken.n].bucket =
-                window_spend(&w->window, taken.at_ms, n);
+                by_recipient(&taken, d)
+                    ? window_bucket_of(words_get(&w->window.window_ms),
+                                       taken.at_ms)
+                    : window_spend(&w->window, taken.at_ms, n);
             taken.charge[taken.n].units = n;
             taken.n++;
         }
+        quota_unique_take(q, slot, &taken);
         taken.probe = words_get(&slot->rests) > 0;
         if (taken.probe)
             words_set(&slot->probe_until_ms, taken.at_ms + PROBE_MS);
@@ -66,8 +79,10 @@ window_of(struct quota_slot *slot, enum dimension d, uint64_t window_ms)
     return NULL;
 }
 
-void
-quota_give_back(struct quota *q, const struct taken *t)
+/* All of t, or (kept not NULL) what t says of the windows and, of who the
+ * recipients are, those that are not kept. */
+static void
+give_back(struct quota *q, const struct taken *t, const struct cost *kept)
 {
     struct quota_slot *slot = quota_lock(q, t->id);
 
@@ -79,14 +94,21 @@ quota_give_back(struct quota *q, const struct taken *t)
         struct quota_window *w =
             window_of(slot, t->charge[i].dimension, t->charge[i].window_ms);
 
-        if (w != NULL)
+        if (w != NULL && !by_recipient(t, t->charge[i].dimension))
             window_give_back(&w->window, t->charge[i].bucket,
                              t->charge[i].units);
     }
+    quota_unique_give_back(q, slot, t, kept);
     if (t->probe) /* it says nothing of the account: the next one tries */
         words_set(&slot->probe_until_ms, 0);
     words_write_end(&slot->seq);
     quota_unlock(q, slot);
+}
+
+void
+quota_give_back(struct quota *q, const struct taken *t)
+{
+    give_back(q, t, NULL);
 }
 
 bool
@@ -95,9 +117,11 @@ quota_fits(struct quota *q, uint64_t id, const struct cost *c,
 {
     struct quota_slot *slot = quota_lock(q, id);
     struct room room = {.limiting = -1, .at_ms = WINDOW_NEVER};
+    struct quota_copy copy;
 
     if (slot != NULL) {
-        quota_slot_room(slot, c, NULL, share_percent, quota_now_ms(q), &room);
+        quota_slot_room(quota_unique_without(q, slot, c, &copy), c, NULL,
+                        share_percent, quota_now_ms(q), &room);
         quota_unlock(q, slot);
     }
     *ret = room;
@@ -118,44 +142,53 @@ quota_settle(struct quota *q, struct taken *t)
         struct quota_window *w =
             window_of(slot, t->charge[i].dimension, t->charge[i].window_ms);
 
-        if (w == NULL || t->charge[i].units == 0)
+        if (t->charge[i].units == 0)
+            continue;
+        if (by_recipient(t, t->charge[i].dimension)) {
+            t->charge[i].bucket =
+                window_bucket_of(t->charge[i].window_ms, now_ms);
+            continue;
+        }
+        if (w == NULL)
             continue;
         window_give_back(&w->window, t->charge[i].bucket, t->charge[i].units);
         t->charge[i].bucket =
             window_spend(&w->window, now_ms, t->charge[i].units);
     }
+    quota_unique_settle(q, slot, t, now_ms);
     words_write_end(&slot->seq);
     quota_unlock(q, slot);
     t->at_ms = now_ms;
 }
 
-static uint32_t
-at_most(uint32_t n, uint32_t max)
-{
-    return n < max ? n : max;
-}
-
 void
 quota_give_back_recipients(struct quota *q, struct taken *t,
-                           uint32_t recipients, uint32_t external)
+                           const struct cost *kept)
 {
-    struct taken part = {.id = t->id, .at_ms = t->at_ms};
+    struct taken part = *t;
 
-    part.cost.recipients = at_most(recipients, t->cost.recipients);
-    part.cost.external_recipients =
-        at_most(external, t->cost.external_recipients);
+    part.n = 0;
+    part.probe = false; /* the transaction itself went through */
     for (unsigned i = 0; i < t->n && i < LIMITS_MAX; i++) {
-        uint64_t n = quota_units(&part.cost, t->charge[i].dimension);
+        enum dimension d = t->charge[i].dimension;
+        uint64_t stays = quota_units(kept, d);
 
-        if (n == 0)
+        if (d == DIM_MESSAGES || d == DIM_PACE || d == DIM_BYTES ||
+            stays >= t->charge[i].units)
             continue;
         part.charge[part.n] = t->charge[i];
-        part.charge[part.n++].units = n;
-        t->charge[i].units -= n;
+        part.charge[part.n++].units = t->charge[i].units - stays;
+        t->charge[i].units = stays;
     }
-    t->cost.recipients -= part.cost.recipients;
-    t->cost.external_recipients -= part.cost.external_recipients;
-    quota_give_back(q, &part);
+    if (kept->recipients < t->cost.recipients)
+        t->cost.recipients = kept->recipients;
+    if (kept->external_recipients < t->cost.external_recipients)
+        t->cost.external_recipients = kept->external_recipients;
+    if (t->cost.who != NULL) {
+        t->cost.who = kept->who;
+        t->cost.n_who = kept->n_who;
+    }
+    give_back(q, &part, kept);
 }
 
 /* ---- counts ---- */
