@@ -74,6 +74,33 @@ restore_spent(void *cookie, uint64_t account, const char *identity,
     conf_unref(conf);
 }
 
+/* A million recipients may be of few accounts. */
+struct restore_mailed {
+    struct agent *a;
+    uint64_t account; /* the last one; 0 = none yet */
+    bool known;
+};
+
+static void
+restore_mailed(void *cookie, uint64_t account, const char *identity,
+               const struct recipient_id *who, uint64_t at_ms)
+{
+    struct restore_mailed *r = cookie;
+
+    if (account != r->account) {
+        struct conf *conf = conf_ref(r->a->conf);
+        struct mailbox m;
+
+        r->account = account;
+        r->known = policy_mailbox(conf->policy, identity, &m) &&
+                   m.id == account &&
+                   quota_open(r->a->env.quota, &m) == STATE_OK;
+        conf_unref(conf);
+    }
+    if (r->known)
+        quota_restore_recipient(r->a->env.quota, account, who, at_ms);
+}
+
 static void
 restore_state(void *cookie, uint64_t account, const char *identity,
               enum account_state s, uint64_t until_ms, const char *reason)
@@ -108,7 +135,10 @@ restore(struct agent *a)
 {
     uint64_t now_ms = quota_now_ms(a->env.quota);
 
-    if (ledger_spent(a->env.ledger, restore_spent, a) != LEDGER_OK)
+    struct restore_mailed mailed = {.a = a};
+
+    if (ledger_spent(a->env.ledger, restore_spent, a) != LEDGER_OK ||
+        ledger_mailed(a->env.ledger, restore_mailed, &mailed) != LEDGER_OK)
         return false;
     quota_restored(a->env.quota);
     return ledger_states(a->env.ledger, restore_state, a) == LEDGER_OK &&
@@ -246,6 +276,7 @@ tick(struct agent *a)
     quota_beat(a->env.quota);
     if (now_ms - a->swept_ms >= SWEEP_MS) {
         attempts_sweep(a->env.attempts, now_ms);
+        quota_sweep(a->env.quota);
         a->swept_ms = now_ms;
     }
 }

@@ -37,6 +37,7 @@ free_groups(struct relay *r)
     for (size_t i = 0; i < r->n_groups; i++) {
         relay_drop_session(r, &r->group[i]);
         free(r->group[i].rcpt);
+        free(r->group[i].who);
         free(r->group[i].other);
     }
     free(r->group);
@@ -140,7 +141,12 @@ rcpt_new(struct relay *r, const struct tag *tag, const struct mailbox *m)
         free(c);
         return refuse_rcpt(r, tag->recipient, "Not an address");
     }
-    c->external = !policy_is_internal_domain(r->conf->policy, a.domain);
+    c->id.external = !policy_is_internal_domain(r->conf->policy, a.domain);
+    c->id.hash = recipient_hash(c->canonical);
+    if (c->id.hash == 0) {
+        free(c);
+        return "451 4.3.0 Out of memory";
+    }
     if (!attempts_begin(r->env->attempts, tag->ticket.number, c->canonical)) {
         free(c);
         return refuse_rcpt(r, tag->recipient,
@@ -199,8 +205,12 @@ group_for(struct relay *r, const struct mailbox *m, const struct ticket *t)
             return &r->group[i];
     g = &r->group[r->n_groups]; /* room for one a recipient was made */
     g->rcpt = calloc(r->n, sizeof *g->rcpt);
-    if (g->rcpt == NULL)
+    g->who = calloc(r->n, sizeof *g->who);
+    if (g->rcpt == NULL || g->who == NULL) {
+        free(g->rcpt);
+        free(g->who);
         return NULL;
+    }
     g->tagged = g->mailbox = *m;
     g->ticket = t->number;
     g->minute = t->minute;

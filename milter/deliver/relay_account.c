@@ -13,9 +13,9 @@
 #include "policy/window.h"
 
 struct cost
-relay_cost(const struct group *g, uint64_t octets)
+relay_cost(const struct group *g, uint64_t octets, struct recipient_id *who)
 {
-    struct cost c = {.messages = 1, .bytes = octets};
+    struct cost c = {.messages = 1, .bytes = octets, .who = who};
     uint32_t most = g->mailbox.account->quota.recipients_per_message;
 
     for (size_t i = 0; i < g->n; i++) {
@@ -23,9 +23,10 @@ relay_cost(const struct group *g, uint64_t octets)
             continue;
         if (c.recipients == most)
             break; /* the rest is another transaction */
-        c.recipients++;
-        c.external_recipients += g->rcpt[i]->external;
+        who[c.recipients++] = g->rcpt[i]->id;
+        c.external_recipients += g->rcpt[i]->id.external;
     }
+    c.n_who = recipient_ids_sort(who, c.recipients);
     return c;
 }
 
@@ -98,7 +99,7 @@ static bool
 try_account(struct relay *r, struct group *g, uint64_t deadline_ms,
             uint64_t *ret_at_ms)
 {
-    struct cost cost = relay_cost(g, message_size(r->message));
+    struct cost cost = relay_cost(g, message_size(r->message), g->who);
     struct room room = {0};
     struct lease lease;
 

@@ -21,6 +21,7 @@ struct flight {
     struct rcpt **rcpt;
     struct message_copy *copy;
     struct taken taken;
+    struct recipient_id *who, *kept; /* what is taken, and stays so, is for */
     const char *mail_from;
     const char **address; /* of each recipient */
     struct attempt *attempt;
@@ -41,6 +42,8 @@ flight_free(struct flight *f)
     free(f->result);
     free(f->ended);
     free(f->row);
+    free(f->who);
+    free(f->kept);
 }
 
 static void
@@ -151,10 +154,12 @@ flight_load(struct flight *f, struct relay *r, struct group *g)
     f->result = calloc(g->n, sizeof *f->result);
     f->ended = calloc(g->n, sizeof *f->ended);
     f->row = calloc(g->n, sizeof *f->row);
+    f->who = calloc(g->n, sizeof *f->who);
+    f->kept = calloc(g->n, sizeof *f->kept);
     f->copy = message_copy_new(r->message, &o);
     if (f->rcpt == NULL || f->address == NULL || f->attempt == NULL ||
         f->result == NULL || f->ended == NULL || f->row == NULL ||
-        f->copy == NULL)
+        f->who == NULL || f->kept == NULL || f->copy == NULL)
         return false;
     mailbox_identity(g->mailbox.address, g->mailbox.account->smarthost->name,
                      f->identity);
@@ -243,7 +248,7 @@ static void
 flight_settle(struct flight *f, const struct taken **ret_after)
 {
     struct quota *q = f->r->env->quota;
-    uint32_t back = 0, back_external = 0, kept = 0;
+    struct cost kept = {.who = f->kept};
     bool sent = false;
 
     for (size_t i = 0; i < f->n; i++) {
@@ -251,19 +256,18 @@ flight_settle(struct flight *f, const struct taken **ret_after)
 
         sent |= k == OUTCOME_SENT;
         if (k == OUTCOME_SENT || k == OUTCOME_IN_DOUBT) {
-            kept++;
-        } else {
-            back++;
-            back_external += f->rcpt[i]->external;
+            f->kept[kept.recipients++] = f->rcpt[i]->id;
+            kept.external_recipients += f->rcpt[i]->id.external;
         }
     }
-    if (kept == 0) {
+    if (kept.recipients == 0) {
         quota_give_back(q, &f->taken);
         *ret_after = NULL;
         return;
     }
-    if (back > 0)
-        quota_give_back_recipients(q, &f->taken, back, back_external);
+    kept.n_who = recipient_ids_sort(f->kept, kept.recipients);
+    if (kept.recipients < f->n)
+        quota_give_back_recipients(q, &f->taken, &kept);
     quota_settle(q, &f->taken);
     if (sent)
         quota_accepted(q, f->taken.id);
@@ -404,7 +408,7 @@ send_once(struct relay *r, struct group *g, uint64_t deadline_ms)
         refuse_with(r, g, "451 4.3.0 Out of memory");
         return true;
     }
-    cost = relay_cost(g, message_copy_size(f.copy));
+    cost = relay_cost(g, message_copy_size(f.copy), f.who);
     if (!quota_take(r->env->quota, g->mailbox.id, &cost, g->share_percent,
                     &f.taken, &room)) {
         /* There was room before the content came; others were faster. */

@@ -27,7 +27,7 @@ struct rcpt {
     bool claimed;     /* attempts_begin succeeded */
     bool sent_before; /* by the book; the content decides */
     bool tried_before;
-    bool external;
+    struct recipient_id id;
     bool done; /* `reply` and `kind` stand */
     enum outcome_kind kind;
     char reply[LMTP_REPLY_MAX]; /* without CRLF */
@@ -45,6 +45,7 @@ struct group {
     unsigned share_percent;
     size_t n;
     struct rcpt **rcpt; /* borrowed from the transaction */
+    struct recipient_id *who; /* room for all of them: relay_cost */
     /* Accounts to try after the tag's own, in order. */
     unsigned n_others;
     struct mailbox *other;
@@ -74,8 +75,10 @@ struct relay {
 
 /* ---- relay_account.c ---- */
 
-/* What one transaction with the first n open recipients of g would cost. */
-struct cost relay_cost(const struct group *g, uint64_t octets);
+/* What one transaction with the next open recipients of g costs.  Who they are
+ * is written to `who`, room for g->n, which the cost borrows. */
+struct cost relay_cost(const struct group *g, uint64_t octets,
+                       struct recipient_id *who);
 
 /* Finds an account of g with room, waits for room that is near and for a
  * session; sets g->mailbox and g->session.  False: g->refusal... say why. */

@@ -132,6 +132,14 @@ ledger_spent(struct ledger *l,
                           uint64_t units),
              void *cookie);
 
+/* Calls each for every recipient that a limit of different recipients can still
+ * count, with the quota time of its last send; account by account. */
+enum ledger_result
+ledger_mailed(struct ledger *l,
+              void (*each)(void *cookie, uint64_t account, const char *identity,
+                           const struct recipient_id *r, uint64_t at_ms),
+              void *cookie);
+
 /* ---- what is decided about accounts, and outlives the agent ----
  *
  * Those that write return when fsynced; while the disk refuses, at once with

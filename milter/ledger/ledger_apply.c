@@ -60,15 +60,75 @@ apply_attempt(struct ledger_sql *s, const struct ledger_flight *f,
     return ledger_sql_run(s, st);
 }
 
-static int
-apply_charge(struct ledger_sql *s, const struct taken *t)
+/* Kept for each recipient, in `mailed`. */
+static bool
+by_recipient(const struct taken *t, unsigned i)
 {
+    return dimension_is_unique(t->charge[i].dimension) && t->cost.who != NULL;
+}
+
+/* Until when the recipients of t count; 0 = nothing counts them. */
+static uint64_t
+recipients_until_ms(const struct taken *t)
+{
+    uint64_t latest_ms = 0;
+
+    for (unsigned i = 0; i < t->n; i++) {
+        uint64_t ms =
+            ledger_sql_until_ms(t->charge[i].window_ms, t->charge[i].bucket);
+
+        if (by_recipient(t, i) && ms > latest_ms)
+            latest_ms = ms;
+    }
+    return latest_ms;
+}
+
+static int
+apply_mail(struct ledger_sql *s, enum ledger_sql_statement w,
+           const struct taken *t, const struct recipient_id *r,
+           uint64_t until_ms)
+{
+    sqlite3_stmt *st = ledger_sql_get(s, w);
+
+    if (st == NULL)
+        return ledger_sql_run(s, NULL);
+    ledger_sql_bind_u64(st, 1, t->id);
+    ledger_sql_bind_u64(st, 2, r->hash);
+    ledger_sql_bind_u64(st, 3, t->at_ms);
+    if (w == SQL_MAIL) {
+        sqlite3_bind_int(st, 4, r->external);
+        ledger_sql_bind_u64(st, 5, until_ms);
+    }
+    return ledger_sql_run(s, st);
+}
+
+/* settled: it stands for all that was mailed to them before. */
+static int
+apply_recipients(struct ledger_sql *s, const struct taken *t, bool settled)
+{
+    uint64_t until_ms = recipients_until_ms(t);
     int rc = SQLITE_OK;
+
+    if (until_ms == 0)
+        return SQLITE_OK;
+    for (uint32_t i = 0; i < t->cost.n_who && rc == SQLITE_OK; i++) {
+        if (settled)
+            rc = apply_mail(s, SQL_MAIL_FORGET, t, &t->cost.who[i], 0);
+        if (rc == SQLITE_OK)
+            rc = apply_mail(s, SQL_MAIL, t, &t->cost.who[i], until_ms);
+    }
+    return rc;
+}
+
+static int
+apply_charge(struct ledger_sql *s, const struct taken *t, bool settled)
+{
+    int rc = apply_recipients(s, t, settled);
 
     for (unsigned i = 0; i < t->n && rc == SQLITE_OK; i++) {
         sqlite3_stmt *st;
 
-        if (t->charge[i].units == 0)
+        if (t->charge[i].units == 0 || by_recipient(t, i))
             continue;
         if ((st = ledger_sql_get(s, SQL_CHARGE)) == NULL)
             return ledger_sql_run(s, NULL);
@@ -88,12 +148,15 @@ apply_charge(struct ledger_sql *s, const struct taken *t)
 static int
 apply_give_back(struct ledger_sql *s, const struct taken *t)
 {
+    uint32_t n_who = recipients_until_ms(t) != 0 ? t->cost.n_who : 0;
     int rc = SQLITE_OK;
 
+    for (uint32_t i = 0; i < n_who && rc == SQLITE_OK; i++)
+        rc = apply_mail(s, SQL_MAIL_GIVE_BACK, t, &t->cost.who[i], 0);
     for (unsigned i = 0; i < t->n && rc == SQLITE_OK; i++) {
         sqlite3_stmt *st;
 
-        if (t->charge[i].units == 0)
+        if (t->charge[i].units == 0 || by_recipient(t, i))
             continue;
         if ((st = ledger_sql_get(s, SQL_GIVE_BACK)) == NULL)
             return ledger_sql_run(s, NULL);
@@ -119,7 +182,7 @@ apply_begin(struct ledger_sql *s, const struct ledger_flight *f)
             /* Somebody else wrote rows; a new opening counts them. */
             return ledger_sql_fail(s, SQLITE_CONSTRAINT);
     }
-    return f->charged ? apply_charge(s, &f->charge) : SQLITE_OK;
+    return f->charged ? apply_charge(s, &f->charge, false) : SQLITE_OK;
 }
 
 int
@@ -136,7 +199,8 @@ ledger_apply_again(struct ledger_sql *s, const struct ledger_flight *f)
             return rc;
         absent = absent || sqlite3_changes(s->db) > 0;
     }
-    return absent && f->charged ? apply_charge(s, &f->charge) : SQLITE_OK;
+    return absent && f->charged ? apply_charge(s, &f->charge, false)
+                                : SQLITE_OK;
 }
 
 static int
@@ -177,7 +241,8 @@ apply_finish(struct ledger_sql *s, const struct ledger_entry *e)
         if (rc != SQLITE_OK)
             return rc;
     }
-    return marked && e->charged_after ? apply_charge(s, &e->after) : SQLITE_OK;
+    return marked && e->charged_after ? apply_charge(s, &e->after, true)
+                                      : SQLITE_OK;
 }
 
 static int

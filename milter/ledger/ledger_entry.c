@@ -43,14 +43,29 @@ attempt_room(const struct attempt *a)
            kept(a->message_id, LEDGER_TEXT) + 5;
 }
 
+/* Octets for who the recipients are. */
+static size_t
+taken_room(const struct taken *t)
+{
+    return t != NULL && t->cost.who != NULL
+               ? t->cost.n_who * sizeof *t->cost.who
+               : 0;
+}
+
+/* Moves *at, which is aligned for them, behind the recipients. */
 static bool
-copy_taken(struct taken *to, const struct taken *from)
+copy_taken(struct taken *to, const struct taken *from, char **at)
 {
     if (from == NULL)
         return false;
     *to = *from;
     if (to->n > LIMITS_MAX)
         to->n = LIMITS_MAX;
+    if (taken_room(from) > 0) {
+        memcpy(*at, from->cost.who, taken_room(from));
+        to->cost.who = (const struct recipient_id *)(const void *)*at;
+        *at += taken_room(from);
+    }
     return true;
 }
 
@@ -64,14 +79,15 @@ flight_new(const struct attempt *a, size_t n, const struct taken *charge,
 
     for (size_t i = 0; i < n; i++)
         size += attempt_room(&a[i]);
+    size += taken_room(charge);
     f = calloc(1, size);
     if (f == NULL)
         return NULL;
     f->refs = 1;
     f->at_ms = at_ms;
     f->n = n;
-    f->charged = copy_taken(&f->charge, charge);
     at = (char *)&f->row[n];
+    f->charged = copy_taken(&f->charge, charge, &at);
     for (size_t i = 0; i < n; i++) {
         struct attempt *to = &f->row[i].a;
 
@@ -137,12 +153,14 @@ ledger_entry_begin(const struct attempt *a, size_t n,
     return e;
 }
 
-/* An entry with n results behind it; n_max of them at first. */
+/* An entry with n results behind it (n_max of them at first), and the charges
+ * that they change. */
 static struct ledger_entry *
 entry_with_endings(enum ledger_entry_kind kind, const struct attempt_result *r,
-                   size_t n, bool rows_only)
+                   size_t n, bool rows_only, const struct taken *before,
+                   const struct taken *after)
 {
-    size_t room = n * sizeof *r;
+    size_t room = n * sizeof *r + taken_room(before) + taken_room(after);
     struct ledger_entry *e;
     char *at;
 
@@ -154,6 +172,8 @@ entry_with_endings(enum ledger_entry_kind kind, const struct attempt_result *r,
         return NULL;
     e->ending = (struct attempt_result *)(e + 1);
     at = (char *)&e->ending[n];
+    e->charged_before = copy_taken(&e->before, before, &at);
+    e->charged_after = copy_taken(&e->after, after, &at);
     for (size_t i = 0; i < n; i++) {
         if (rows_only && r[i].row == 0)
             continue; /* there was no flight */
@@ -169,20 +189,15 @@ struct ledger_entry *
 ledger_entry_finish(const struct attempt_result *r, size_t n,
                     const struct taken *before, const struct taken *after)
 {
-    struct ledger_entry *e = entry_with_endings(ENTRY_FINISH, r, n, true);
-
-    if (e == NULL)
-        return NULL;
-    e->charged_before = copy_taken(&e->before, before);
-    e->charged_after = copy_taken(&e->after, after);
-    return e;
+    return entry_with_endings(ENTRY_FINISH, r, n, true, before, after);
 }
 
 struct ledger_entry *
 ledger_entry_note(const struct attempt *a, size_t n,
                   const struct attempt_result *r, int64_t at_ms)
 {
-    struct ledger_entry *e = entry_with_endings(ENTRY_NOTE, r, n, false);
+    struct ledger_entry *e =
+        entry_with_endings(ENTRY_NOTE, r, n, false, NULL, NULL);
 
     if (e == NULL)
         return NULL;

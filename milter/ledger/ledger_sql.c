@@ -38,6 +38,15 @@ static const char *const sql[SQL_STATEMENTS] = {
     [SQL_GIVE_BACK] = "UPDATE spent SET units = max(0, units - ?5)"
                       " WHERE account = ?1 AND dimension = ?2"
                       " AND window_ms = ?3 AND bucket = ?4",
+    [SQL_MAIL] = "INSERT INTO mailed VALUES(?1, ?2, ?3, ?4, 1, ?5)"
+                 " ON CONFLICT(account, recipient, at_ms)"
+                 " DO UPDATE SET sends = sends + 1",
+    [SQL_MAIL_GIVE_BACK] = "UPDATE mailed SET sends = max(0, sends - 1)"
+                           " WHERE account = ?1 AND recipient = ?2"
+                           " AND at_ms = ?3",
+    /* A later send that has happened stands for all before it. */
+    [SQL_MAIL_FORGET] = "DELETE FROM mailed WHERE account = ?1"
+                        " AND recipient = ?2 AND at_ms < ?3",
     /* As in memory: nothing but SQL_STATE_CLEAR ends a pause. */
     [SQL_STATE_SET] = "INSERT INTO account_state(account, state, until_ms,"
                       " reason, changed_ms, rests)"
@@ -78,6 +87,10 @@ static const char *const sql[SQL_STATEMENTS] = {
     [SQL_PRUNE_SPENT] =
         "DELETE FROM spent WHERE (account, dimension, window_ms, bucket) IN"
         " (SELECT account, dimension, window_ms, bucket FROM spent"
+        " WHERE until_ms <= ?1 ORDER BY until_ms LIMIT ?2)",
+    [SQL_PRUNE_MAILED] =
+        "DELETE FROM mailed WHERE (account, recipient, at_ms) IN"
+        " (SELECT account, recipient, at_ms FROM mailed"
         " WHERE until_ms <= ?1 ORDER BY until_ms LIMIT ?2)",
 };
 

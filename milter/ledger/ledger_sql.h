@@ -41,6 +41,9 @@ enum ledger_sql_statement {
     SQL_FINISH,
     SQL_CHARGE,
     SQL_GIVE_BACK,
+    SQL_MAIL,
+    SQL_MAIL_GIVE_BACK,
+    SQL_MAIL_FORGET,
     SQL_STATE_SET,
     SQL_STATE_CLEAR,
     SQL_RESTED,
@@ -56,6 +59,7 @@ enum ledger_sql_statement {
     SQL_SEEN,
     SQL_PRUNE_ATTEMPTS,
     SQL_PRUNE_SPENT,
+    SQL_PRUNE_MAILED,
     SQL_STATEMENTS
 };
 

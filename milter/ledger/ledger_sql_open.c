@@ -68,7 +68,8 @@ static const char schema_1[] =
     "INSERT INTO meta VALUES('newest_quota_ms', 0), ('probe_ms', 0);"
     "PRAGMA application_id = " STRING(APPLICATION_ID) ";";
 
-/* Observed limits, rests, diverts. */
+/* Observed limits, rests, diverts; whom an account has mailed when, as far as a
+ * limit of different recipients counts it. */
 static const char schema_2[] =
     "CREATE TABLE observed("
     " account INTEGER NOT NULL,"
@@ -83,7 +84,16 @@ static const char schema_2[] =
     " changed_ms INTEGER NOT NULL) STRICT;"
     "ALTER TABLE account_state ADD COLUMN rests INTEGER NOT NULL DEFAULT 0;"
     "UPDATE account_state SET rests = 1 WHERE state IN ('cooling', 'disabled');"
-    "ALTER TABLE attempt ADD COLUMN diverted_from INTEGER NOT NULL DEFAULT 0;";
+    "ALTER TABLE attempt ADD COLUMN diverted_from INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE mailed("
+    " account INTEGER NOT NULL,"
+    " recipient INTEGER NOT NULL," /* recipient_hash, policy.h */
+    " at_ms INTEGER NOT NULL,"     /* quota time */
+    " external INTEGER NOT NULL,"
+    " sends INTEGER NOT NULL,"    /* that stand at this time */
+    " until_ms INTEGER NOT NULL," /* quota time; then it no longer counts */
+    " PRIMARY KEY(account, recipient, at_ms)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX mailed_until ON mailed(until_ms);";
 
 /* What leads from schema i to i + 1: a new book walks all of them. */
 static const char *const steps[] = {schema_1, schema_2};

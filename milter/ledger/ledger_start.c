@@ -117,6 +117,31 @@ ledger_spent(struct ledger *l,
 }
 
 enum ledger_result
+ledger_mailed(struct ledger *l,
+              void (*each)(void *cookie, uint64_t account, const char *identity,
+                           const struct recipient_id *r, uint64_t at_ms),
+              void *cookie)
+{
+    /* In the order of its key; "+" as above. */
+    struct scan s =
+        scan_open(l, "SELECT m.account, n.identity, m.recipient, m.external,"
+                     " max(m.at_ms) FROM mailed m"
+                     " LEFT JOIN account_name n USING(account)"
+                     " WHERE m.sends > 0 AND +m.until_ms > (SELECT value"
+                     " FROM meta WHERE key = 'newest_quota_ms')"
+                     " GROUP BY m.account, m.recipient");
+
+    while (scan_next(&s)) {
+        struct recipient_id r = {ledger_sql_u64(s.st, 2),
+                                 sqlite3_column_int(s.st, 3) != 0};
+
+        each(cookie, ledger_sql_u64(s.st, 0), ledger_sql_text(s.st, 1), &r,
+             ledger_sql_u64(s.st, 4));
+    }
+    return scan_close(&s);
+}
+
+enum ledger_result
 ledger_states(struct ledger *l,
               void (*each)(void *cookie, uint64_t account, const char *identity,
                            enum account_state s, uint64_t until_ms,

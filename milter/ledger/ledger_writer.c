@@ -420,8 +420,8 @@ round_run(struct ledger *l, struct ledger_entry *batch, bool probe)
 static int
 prune(struct ledger *l, uint64_t newest_ms, bool *ret_more)
 {
-    static const enum ledger_sql_statement which[] = {SQL_PRUNE_ATTEMPTS,
-                                                      SQL_PRUNE_SPENT};
+    static const enum ledger_sql_statement which[] = {
+        SQL_PRUNE_ATTEMPTS, SQL_PRUNE_SPENT, SQL_PRUNE_MAILED};
     int64_t wall_ms = clock_wall_ms(l->clock);
     uint64_t now_ms = wall_ms > 0 ? (uint64_t)wall_ms : 0;
     struct ledger_sql *s = l->own.book;
@@ -433,7 +433,7 @@ prune(struct ledger *l, uint64_t newest_ms, bool *ret_more)
     if ((rc = ledger_sql_sync(s, false)) != SQLITE_OK ||
         (rc = ledger_sql_do(s, SQL_BEGIN)) != SQLITE_OK)
         return rc;
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < sizeof which / sizeof *which; i++) {
         sqlite3_stmt *st = ledger_sql_get(s, which[i]);
         uint64_t before = newest_ms;
 
