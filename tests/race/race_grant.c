@@ -17,7 +17,7 @@ enum { THREADS = 8, LIMIT = 20000 };
 static char directory[100];
 static struct fixture_policy fixture;
 static struct quota *quota;
-static struct mailbox sales;
+static struct mailbox sales, news;
 
 static void
 make(const struct limit *limit, unsigned n)
@@ -26,6 +26,7 @@ make(const struct limit *limit, unsigned n)
 
     quota_free(quota);
     fixture_policy(&fixture, limit, n);
+    fixture.policy.state.unique_recipients = 1000000;
     sales = fixture_mailbox(&fixture.account[0], "sales@example.com");
     RACE_CHECK(quota_make(&quota, directory, &fixture.policy, &fixture_clock, 0,
                           err, sizeof err) == STATE_OK,
@@ -101,6 +102,99 @@ exactly_the_limit(void)
 
 /* ---- taking and giving back ---- */
 
+/* ---- different recipients: one account, many threads, one cap ---- */
+
+enum { PEOPLE = 3000, UNIQUE_LIMIT = 1000, EACH = 20 };
+
+static struct recipient_id
+person(uint64_t n)
+{
+    return (struct recipient_id){n * 0x9e3779b97f4a7c15u + 1, n % 2 == 1};
+}
+
+/* Sends to some, of whom some are refused. */
+static void *
+mail_people(void *arg)
+{
+    struct greedy *g = arg;
+    uint64_t seed = (uintptr_t)arg;
+
+    for (unsigned i = 0; i < 4000; i++) {
+        struct recipient_id who[EACH], kept[EACH];
+        struct cost c = {.messages = 1, .recipients = EACH, .who = who};
+        struct cost part = {.who = kept};
+        struct taken t;
+        struct room room;
+
+        for (unsigned k = 0; k < EACH; k++)
+            who[k] = person(race_random(&seed) % PEOPLE);
+        c.n_who = recipient_ids_sort(who, EACH);
+        if (!quota_take(quota, i % 2 == 0 ? sales.id : news.id, &c, 100, &t,
+                        &room)) {
+            RACE_CHECK(room.limiting == DIM_UNIQUE_RECIPIENTS &&
+                           room.at_ms != WINDOW_NEVER,
+                       "limited by %d", room.limiting);
+            continue;
+        }
+        g->granted++;
+        if (race_random(&seed) % 2 == 0) {
+            quota_give_back(quota, &t);
+            continue;
+        }
+        for (unsigned k = 0; k < c.n_who; k++)
+            if (race_random(&seed) % 4 == 0)
+                kept[part.n_who++] = who[k];
+        part.recipients = part.n_who;
+        quota_give_back_recipients(quota, &t, &part);
+        quota_settle(quota, &t);
+        if (i % 100 == 0)
+            quota_sweep(quota);
+    }
+    return NULL;
+}
+
+/* Time stands still, so that what is settled stays: nobody passes the limit,
+ * and what was given back left nothing. */
+static void
+different_recipients(void)
+{
+    static const struct limit limits[] = {
+        {DIM_UNIQUE_RECIPIENTS, UNIQUE_LIMIT, DAY_MS},
+        {DIM_UNIQUE_EXTERNAL_RECIPIENTS, UNIQUE_LIMIT, DAY_MS}};
+    struct greedy greedy[THREADS] = {{0}};
+    struct quota_view v;
+    uint64_t external = 0, all = 0;
+
+    make(limits, 2);
+    news = fixture_mailbox(&fixture.account[1], "news@example.com");
+    run(mail_people, greedy, sizeof *greedy);
+    v = view();
+    printf("%llu different recipients of %d\n",
+           (unsigned long long)v.window[0].used, UNIQUE_LIMIT);
+    RACE_CHECK(v.window[0].used <= UNIQUE_LIMIT &&
+                   v.window[0].used > UNIQUE_LIMIT - EACH &&
+                   v.window[1].used < v.window[0].used,
+               "used %llu", (unsigned long long)v.window[0].used);
+    /* Each of those who count has room; the others have not. */
+    for (uint64_t n = 0; n < PEOPLE; n++) {
+        struct recipient_id who[EACH] = {person(n)};
+        struct cost c = {.messages = 1, .recipients = 1, .who = who, .n_who = 1};
+        struct room room;
+
+        /* With so many new ones that they alone fill it. */
+        for (uint64_t k = v.window[0].used; k < UNIQUE_LIMIT; k++)
+            who[c.n_who++] = person(PEOPLE + k);
+        c.n_who = recipient_ids_sort(who, c.n_who);
+        if (!quota_fits(quota, sales.id, &c, 100, &room))
+            continue;
+        all++;
+        external += n % 2 == 1;
+    }
+    RACE_CHECK(all == v.window[0].used && external == v.window[1].used,
+               "%llu and %llu are known", (unsigned long long)all,
+               (unsigned long long)external);
+}
+
 struct generous {
     uint64_t seed, end_ms;
     uint64_t messages, recipients; /* kept */
@@ -116,24 +210,25 @@ take_and_give(void *arg)
 
     while (!race_over(g->end_ms)) {
         uint32_t n = (uint32_t)(race_random(&g->seed) % 5) + 1, back;
-        struct cost c = {.messages = 1, .recipients = n};
+        struct cost c = {.messages = 1, .recipients = n}, kept = c;
 
         if (!quota_take(quota, sales.id, &c, 100, &t, &room))
             continue;
         g->takes++;
         back = (uint32_t)(race_random(&g->seed) % n);
+        kept.recipients = n - back;
         switch (race_random(&g->seed) % 100) {
         case 0: /* keep */
             g->messages++;
             g->recipients += n;
             break;
         case 1: /* keep a part */
-            quota_give_back_recipients(quota, &t, back, 0);
+            quota_give_back_recipients(quota, &t, &kept);
             g->messages++;
             g->recipients += n - back;
             break;
         case 2: /* give back in two parts */
-            quota_give_back_recipients(quota, &t, back, 0);
+            quota_give_back_recipients(quota, &t, &kept);
             quota_give_back(quota, &t);
             break;
         default:
@@ -268,6 +363,7 @@ main(void)
     exactly_the_limit();
     nothing_is_lost_or_made_up(1);
     no_span_holds_more_than_the_limit(2);
+    different_recipients();
     quota_free(quota);
     fixture_remove(directory);
     return 0;

@@ -222,15 +222,15 @@ accounts_get_defaults(void **state)
     assert_int_equal(sales->sessions.idle_ms, 60 * 1000);
     assert_int_equal(sales->sessions.age_ms, 600 * 1000);
     assert_int_equal(sales->sessions.messages, 100);
-    assert_int_equal(sales->quota.n, 5); /* workspace */
-    assert_int_equal(sales->quota.limit[3].dimension, DIM_BYTES);
-    assert_int_equal(sales->quota.limit[3].max, 300 * 1000 * 1000);
-    assert_int_equal(sales->quota.limit[3].window_ms, HOUR_MS);
+    assert_int_equal(sales->quota.n, 7); /* workspace */
+    assert_int_equal(sales->quota.limit[5].dimension, DIM_BYTES);
+    assert_int_equal(sales->quota.limit[5].max, 300 * 1000 * 1000);
+    assert_int_equal(sales->quota.limit[5].window_ms, HOUR_MS);
     assert_int_equal(sales->quota.recipients_per_message, 100);
 
     assert_false(relay->mail_from_account);
     assert_int_equal(relay->auth, AUTH_NONE);
-    assert_int_equal(relay->quota.n, 1);
+    assert_int_equal(relay->quota.n, 2);
     assert_int_equal(relay->quota.limit[0].max, 10000);
 
     assert_true(staff->is_template);
@@ -278,17 +278,32 @@ presets(void **state)
     static const struct {
         const char *name;
         unsigned n;
-        uint64_t messages, recipients;
+        uint64_t max[DIM_COUNT]; /* per 24h; 0 = no such limit */
     } rows[] = {
-        {"gmail", 2, 500, 500},
-        {"workspace", 5, 2000, 10000},
-        {"workspace_trial", 5, 500, 10000},
-        {"relay", 1, 10000, 0},
+        {"gmail", 2, {[DIM_MESSAGES] = 500, [DIM_RECIPIENTS] = 500}},
+        {"workspace",
+         7,
+         {[DIM_MESSAGES] = 2000,
+          [DIM_RECIPIENTS] = 10000,
+          [DIM_EXTERNAL_RECIPIENTS] = 3000,
+          [DIM_UNIQUE_RECIPIENTS] = 3000,
+          [DIM_UNIQUE_EXTERNAL_RECIPIENTS] = 2000,
+          [DIM_BYTES] = 1500000000}},
+        {"workspace_trial",
+         7,
+         {[DIM_MESSAGES] = 500,
+          [DIM_RECIPIENTS] = 10000,
+          [DIM_EXTERNAL_RECIPIENTS] = 3000,
+          [DIM_UNIQUE_RECIPIENTS] = 3000,
+          [DIM_UNIQUE_EXTERNAL_RECIPIENTS] = 500,
+          [DIM_BYTES] = 1500000000}},
+        {"relay", 2, {[DIM_MESSAGES] = 10000, [DIM_UNIQUE_RECIPIENTS] = 10000}},
     };
 
     (void)state;
     for (size_t i = 0; i < LENGTH(rows); i++) {
         char yaml[200];
+        uint64_t max[DIM_COUNT] = {0};
         struct policy *p;
         const struct quota_limits *q;
 
@@ -300,11 +315,10 @@ presets(void **state)
         p = compile_case_good(yaml);
         q = &p->accounts[0].quota;
         assert_int_equal(q->n, rows[i].n);
-        assert_int_equal(q->limit[0].dimension, DIM_MESSAGES);
-        assert_int_equal(q->limit[0].max, rows[i].messages);
-        assert_int_equal(q->limit[0].window_ms, 24 * HOUR_MS);
-        if (q->n > 1)
-            assert_int_equal(q->limit[1].max, rows[i].recipients);
+        for (unsigned k = 0; k < q->n; k++)
+            if (q->limit[k].window_ms == 24 * HOUR_MS)
+                max[q->limit[k].dimension] = q->limit[k].max;
+        assert_memory_equal(max, rows[i].max, sizeof max);
         policy_free(p);
     }
 }

@@ -268,8 +268,11 @@ static const struct compile_row quotas_rows[] = {
     {"quota unique", 0,
      HEAD "accounts:\n"
           "  a: {address: a@x.example, smarthost: gmail_relay, auth: none,\n"
-          "      quota: {messages: 1 per 1h, unique_recipients: 3 per 1h}}\n",
-     "4:35: unique_recipients is not supported in this version\n"},
+          "      quota: {unique_recipients: [3 per 1h, 4 per 60m],\n"
+          "              unique_external_recipients: 0 per 1h}}\n",
+     "4:45: unique_recipients: two limits for one span of time\n"
+     "5:43: unique_external_recipients: \"0 per 1h\": the limit is outside "
+     "1..1000000000000000\n"},
     {"quota many", 0,
      HEAD "accounts:\n"
           "  a: {address: a@x.example, smarthost: gmail_relay, auth: none,\n"

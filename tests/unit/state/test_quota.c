@@ -130,16 +130,22 @@ given_back_too_late_is_nothing(void **state)
 static void
 refused_recipients_come_back(void **state)
 {
+    struct cost c;
     struct taken t;
     struct room room;
 
     (void)state;
     assert_true(take(10, &t, &room));
-    quota_give_back_recipients(quota, &t, 4, 9);
+    c = cost_of(6);
+    quota_give_back_recipients(quota, &t, &c);
     assert_int_equal(used(DIM_RECIPIENTS), 6);
     assert_int_equal(used(DIM_MESSAGES), 1);
     assert_int_equal(t.cost.recipients, 6);
-    quota_give_back_recipients(quota, &t, 100, 0); /* never more than taken */
+    c = cost_of(7); /* more than there are left of them */
+    quota_give_back_recipients(quota, &t, &c);
+    assert_int_equal(used(DIM_RECIPIENTS), 6);
+    c = cost_of(0);
+    quota_give_back_recipients(quota, &t, &c);
     assert_int_equal(used(DIM_RECIPIENTS), 0);
     quota_give_back(quota, &t);
     assert_int_equal(used(DIM_MESSAGES), 0);
@@ -173,7 +179,8 @@ each_dimension_counts_its_own(void **state)
     assert_int_equal(used(DIM_EXTERNAL_RECIPIENTS), 5);
     assert_int_equal(used(DIM_BYTES), 4096);
     assert_int_equal(used(DIM_PACE), 1);
-    quota_give_back_recipients(quota, &t, 2, 1);
+    c = (struct cost){.recipients = 5, .external_recipients = 4};
+    quota_give_back_recipients(quota, &t, &c);
     assert_int_equal(used(DIM_RECIPIENTS), 5);
     assert_int_equal(used(DIM_EXTERNAL_RECIPIENTS), 4);
     c = (struct cost){.recipients = 2}; /* a further part of one message */
