@@ -4,6 +4,7 @@
 #include "milter/base/process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
@@ -116,4 +117,31 @@ process_raise_files(void)
         return;
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
+}
+
+void
+process_boot_id(uint64_t ret[2])
+{
+    char text[64] = "", *at = text;
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+
+    if (fd >= 0 && read(fd, text, sizeof text - 1) < 0)
+        text[0] = '\0';
+    if (fd >= 0)
+        close(fd);
+    ret[0] = ret[1] = 0;
+    for (unsigned n = 0; n < 32; at++) {
+        char digit[2] = {*at, '\0'}, *end;
+        uint64_t value;
+
+        if (*at == '-')
+            continue;
+        value = strtoull(digit, &end, 16);
+        if (end == digit) { /* none, or not as it should be */
+            ret[0] = ret[1] = 0;
+            return;
+        }
+        ret[n / 16] = ret[n / 16] << 4 | value;
+        n++;
+    }
 }

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* SIGTERM and SIGINT: stop; SIGHUP: reload.  Blocks them in this and all
  * later threads and delivers them through a descriptor that becomes readable.
@@ -20,6 +21,10 @@ enum process_event process_event(int fd);
 /* No core dumps of a process that holds secrets (PR_SET_DUMPABLE,
  * RLIMIT_CORE). */
 void process_no_core(void);
+
+/* Which boot of the machine this is (proc_sys_kernel(5), boot_id), as two
+ * halves; 0, 0 when the kernel does not say. */
+void process_boot_id(uint64_t ret[2]);
 
 /* sd_notify(3)'s protocol: "READY=1", "RELOADING=1", "STOPPING=1",
  * "STATUS=...".  Nothing when not started by systemd. */

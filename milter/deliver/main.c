@@ -148,6 +148,59 @@ restore(struct agent *a)
                restore_waiting, a) == LEDGER_OK;
 }
 
+/* ---- what a loss of power has taken from the book ---- */
+
+struct loss {
+    const struct policy *policy;
+    struct mailbox mailbox;
+    uint64_t accounts, messages, recipients, bytes;
+};
+
+static const struct account *
+account_of(void *cookie, uint64_t account, const char *identity)
+{
+    struct loss *loss = cookie;
+
+    return policy_mailbox(loss->policy, identity, &loss->mailbox) &&
+                   loss->mailbox.id == account
+               ? loss->mailbox.account
+               : NULL;
+}
+
+static void
+count_loss(void *cookie, const char *identity, const struct taken *charge)
+{
+    struct loss *loss = cookie;
+
+    loss->accounts++;
+    loss->messages += charge->cost.messages;
+    loss->recipients += charge->cost.recipients;
+    loss->bytes += charge->cost.bytes;
+    log_debug("%s is charged for %lu messages that may have been in flight",
+              identity, (unsigned long)charge->cost.messages);
+}
+
+static bool
+charge_loss(struct agent *a, const struct policy *p)
+{
+    struct loss loss = {.policy = p};
+    const struct ledger_loss_ops ops = {account_of, count_loss, &loss};
+    uint64_t boot_id[2];
+
+    process_boot_id(boot_id);
+    if (ledger_boot(a->env.ledger, boot_id, &ops) != LEDGER_OK)
+        return false;
+    if (loss.accounts > 0)
+        log_warn("the machine went down while mail was sent: %llu accounts "
+                 "are charged for %llu messages, %llu recipients and %llu "
+                 "octets that may have been in flight",
+                 (unsigned long long)loss.accounts,
+                 (unsigned long long)loss.messages,
+                 (unsigned long long)loss.recipients,
+                 (unsigned long long)loss.bytes);
+    return true;
+}
+
 static bool
 open_book(struct agent *a, const struct policy *p)
 {
@@ -159,7 +212,8 @@ open_book(struct agent *a, const struct policy *p)
         log_error("ledger: %s", err);
         return false;
     }
-    if (ledger_recover(a->env.ledger, &in_doubt) != LEDGER_OK) {
+    if (ledger_recover(a->env.ledger, &in_doubt) != LEDGER_OK ||
+        !charge_loss(a, p)) {
         ledger_trouble(a->env.ledger, err, sizeof err);
         log_error("ledger: %s", err);
         return false;

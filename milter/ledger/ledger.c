@@ -125,6 +125,21 @@ failed:
     return LEDGER_EUNAVAILABLE;
 }
 
+/* What was begun and has no end stays "sending", and is on disk with this. */
+static void
+say_end(struct ledger *l)
+{
+    struct ledger_entry *e = NULL;
+
+    pthread_mutex_lock(&l->mutex);
+    if (l->shared.booted)
+        e = ledger_entry_end(l->shared.boot_id);
+    if (e != NULL)
+        ledger_writer_queue(l, e);
+    ledger_entry_drop(e);
+    pthread_mutex_unlock(&l->mutex);
+}
+
 void
 ledger_close(struct ledger *l)
 {
@@ -135,6 +150,7 @@ ledger_close(struct ledger *l)
     ledger_sql_close(l->reader.book);
     l->reader.book = NULL;
     pthread_mutex_unlock(&l->read_mutex);
+    say_end(l);
     ledger_writer_stop(l);
     ledger_free(l);
 }

@@ -72,7 +72,9 @@ struct attempt_result {
 enum ledger_result ledger_open(struct ledger **ret, const char *directory,
                                const struct clock *clock, char *err,
                                size_t err_size);
-void ledger_close(struct ledger *l); /* writes what waits; takes NULL */
+/* Writes what waits, and after ledger_boot that the end was in order; takes
+ * NULL. */
+void ledger_close(struct ledger *l);
 
 bool ledger_ok(const struct ledger *l);
 void ledger_trouble(const struct ledger *l, char *ret, size_t size);
@@ -120,6 +122,30 @@ enum ledger_result ledger_seen(struct ledger *l, uint64_t ticket,
 /* Marks "sending" rows left by an agent that died as in doubt; returns how
  * many. */
 enum ledger_result ledger_recover(struct ledger *l, uint64_t *ret_in_doubt);
+
+/* The sends that a loss of power has taken from the book. */
+struct ledger_loss_ops {
+    /* The account as it is configured now, borrowed until ledger_boot
+     * returns; NULL = it is not, and nothing is charged. */
+    const struct account *(*account)(void *cookie, uint64_t account,
+                                     const char *identity);
+    /* What the account is charged; about to be written. */
+    void (*charged)(void *cookie, const char *identity,
+                    const struct taken *charge);
+    void *cookie;
+};
+
+/* Says which boot of the machine this is (process_boot_id; 0, 0 = unknown,
+ * which is like no other), after ledger_recover and before ledger_spent.
+ *
+ * When the last boot was another one and the agent did not end in order then,
+ * "sending" rows may be missing, with their charges: they are not fsynced.  So
+ * each account that was in use shortly before the newest quota time is charged
+ * for sessions.max transactions of its average, at the quota time an agent
+ * that starts now has, and up to its limits, for no more was ever let through.
+ * All of that is one transaction with the note that it is done. */
+enum ledger_result ledger_boot(struct ledger *l, const uint64_t boot_id[2],
+                               const struct ledger_loss_ops *ops);
 
 /* Newest quota time in the book; 0 = empty. */
 uint64_t ledger_newest_ms(struct ledger *l);

@@ -388,6 +388,31 @@ apply_recover(struct ledger_sql *s, struct ledger_entry *e)
 }
 
 int
+ledger_apply_mark(struct ledger_sql *s, const struct ledger_mark *m)
+{
+    sqlite3_stmt *st = ledger_sql_get(s, SQL_MARK);
+
+    if (st != NULL) {
+        ledger_sql_bind_u64(st, 1, m->boot_id[0]);
+        ledger_sql_bind_u64(st, 2, m->boot_id[1]);
+        sqlite3_bind_int(st, 3, m->begun);
+    }
+    return ledger_sql_run(s, st);
+}
+
+static int
+apply_boot(struct ledger_sql *s, const struct ledger_entry *e)
+{
+    for (size_t i = 0; i < e->n_lost; i++) {
+        int rc = apply_charge(s, &e->lost[i]);
+
+        if (rc != SQLITE_OK)
+            return rc;
+    }
+    return ledger_apply_mark(s, &e->mark);
+}
+
+int
 ledger_apply(struct ledger_sql *s, struct ledger_entry *e)
 {
     switch (e->kind) {
@@ -411,6 +436,10 @@ ledger_apply(struct ledger_sql *s, struct ledger_entry *e)
         return apply_forget(s, e->account);
     case ENTRY_RECOVER:
         return apply_recover(s, e);
+    case ENTRY_BOOT:
+        return apply_boot(s, e);
+    case ENTRY_END:
+        return ledger_apply_mark(s, &e->mark);
     }
     return SQLITE_MISUSE;
 }

@@ -134,6 +134,7 @@ ledger_entry_drop(struct ledger_entry *e)
         return;
     pthread_cond_destroy(&e->done);
     ledger_entry_drop_flight(e->flight);
+    free(e->lost);
     free(e);
 }
 
@@ -305,4 +306,34 @@ ledger_entry_recover(int64_t upto_row)
     if (e != NULL)
         e->upto_row = upto_row;
     return e;
+}
+
+static struct ledger_entry *
+entry_mark(enum ledger_entry_kind kind, const uint64_t boot_id[2])
+{
+    struct ledger_entry *e = entry_new(kind, 0);
+
+    if (e != NULL)
+        memcpy(e->mark.boot_id, boot_id, sizeof e->mark.boot_id);
+    return e;
+}
+
+struct ledger_entry *
+ledger_entry_boot(const uint64_t boot_id[2], struct taken *lost, size_t n_lost)
+{
+    struct ledger_entry *e = entry_mark(ENTRY_BOOT, boot_id);
+
+    if (e == NULL) {
+        free(lost);
+        return NULL;
+    }
+    e->lost = lost;
+    e->n_lost = n_lost;
+    return e;
+}
+
+struct ledger_entry *
+ledger_entry_end(const uint64_t boot_id[2])
+{
+    return entry_mark(ENTRY_END, boot_id);
 }

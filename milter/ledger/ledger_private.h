@@ -9,6 +9,7 @@
  *   ledger_sql.c     the tables and statements
  *   ledger_seen.c    what is in the air, and "was this sent before?"
  *   ledger_start.c   what an agent reads when it starts
+ *   ledger_loss.c    what a loss of power may have taken from the book
  */
 #ifndef LEDGER_LEDGER_PRIVATE_H
 #define LEDGER_LEDGER_PRIVATE_H
@@ -30,6 +31,12 @@ enum {
     LEDGER_PRUNE_ROWS = 200,   /* in one transaction */
     LEDGER_PRUNE_MORE_MS = 20, /* pause while there are more of them */
     LEDGER_AIR_CHAINS = 4096,  /* a power of two */
+    /* Who was in use so shortly before the newest charge may have had
+     * something in flight when the power went... */
+    LEDGER_RECENT_MS = 10 * 60 * 1000,
+    /* ... therefore each account has a charge on disk that is younger. */
+    LEDGER_SYNC_MS = LEDGER_RECENT_MS / 2,
+    LEDGER_SYNCED = 4096, /* accounts remembered; a power of two */
 };
 
 #define LEDGER_KEEP_MS (35ull * 86400 * 1000)
@@ -71,6 +78,15 @@ enum ledger_entry_kind {
     ENTRY_DIVERT,
     ENTRY_FORGET,
     ENTRY_RECOVER,
+    ENTRY_BOOT, /* which boot this is, and what the last one lost */
+    ENTRY_END,  /* no begin comes any more */
+};
+
+/* A begin that is not fsynced may be lost with the power.  So the first one
+ * after an opening is fsynced together with the note that there are any. */
+struct ledger_mark {
+    uint64_t boot_id[2];
+    bool begun;
 };
 
 struct ledger_entry {
@@ -98,6 +114,9 @@ struct ledger_entry {
     char *other_identity;         /* DIVERT */
     int64_t upto_row;             /* RECOVER */
     uint64_t n_changed;           /* RECOVER: how many rows it found */
+    struct ledger_mark mark;      /* BOOT, END */
+    size_t n_lost;                /* BOOT */
+    struct taken *lost;           /* owned */
 };
 
 /* NULL = out of memory.  One reference, the caller's. */
@@ -123,6 +142,10 @@ struct ledger_entry *ledger_entry_divert(const char *identity, uint64_t account,
                                          uint64_t other, int64_t at_ms);
 struct ledger_entry *ledger_entry_forget(uint64_t account);
 struct ledger_entry *ledger_entry_recover(int64_t upto_row);
+/* Takes `lost`, also when it fails. */
+struct ledger_entry *ledger_entry_boot(const uint64_t boot_id[2],
+                                       struct taken *lost, size_t n_lost);
+struct ledger_entry *ledger_entry_end(const uint64_t boot_id[2]);
 
 /* Drops one reference, with the ledger's mutex held once the entry was
  * queued; takes NULL. */
@@ -131,8 +154,25 @@ void ledger_entry_drop_flight(struct ledger_flight *f);
 
 /* Writes the entry inside an open transaction. */
 int ledger_apply(struct ledger_sql *s, struct ledger_entry *e);
+int ledger_apply_mark(struct ledger_sql *s, const struct ledger_mark *m);
 /* Writes rows and charge of a flight that began in a file that is gone. */
 int ledger_apply_again(struct ledger_sql *s, const struct ledger_flight *f);
+
+/* ---- what was lost with the power ---- */
+
+/* One counting row of `spent`; units 0: given back. */
+struct ledger_bucket {
+    enum dimension dimension;
+    uint64_t window_ms, units;
+    uint64_t end_ms; /* quota time: the first after the bucket */
+};
+
+/* What may have been in flight for one account when the power went: the
+ * charge for sessions.max transactions of the average in these buckets, which
+ * are in the order of the table's key.  False: it was not in use.  Pure. */
+bool ledger_loss(const struct ledger_bucket *b, size_t n,
+                 const struct account *a, uint64_t newest_ms, uint64_t now_ms,
+                 struct taken *ret);
 
 /* ---- the air: rows that are begun, or whose end is not on disk yet ---- */
 
@@ -166,6 +206,8 @@ struct ledger {
         int64_t next_row, opened_row;
         uint64_t newest_ms;  /* quota time */
         uint64_t generation; /* of the file: another one, readers reopen */
+        bool booted;         /* boot_id is set: ledger_boot has succeeded */
+        uint64_t boot_id[2];
         struct ledger_air air;
         struct ledger_stats stats;
         char trouble[LEDGER_TROUBLE_MAX];
@@ -174,6 +216,11 @@ struct ledger {
     struct { /* the writer's alone */
         struct ledger_sql *book;
         bool distrust; /* an fsync failed: nothing in the WAL is safe */
+        bool begun;    /* this file's mark says so, on disk */
+        struct {       /* by the low bits of the account: the newest charge
+                        * that is on disk */
+            uint64_t account, at_ms;
+        } synced[LEDGER_SYNCED];
         uint64_t retry_ms, retry_at_ms, chores_at_ms; /* monotonic */
     } own;
 

@@ -17,6 +17,9 @@ static const char *const sql[SQL_STATEMENTS] = {
     [SQL_NEWEST_SET] = "UPDATE meta SET value = max(value, ?1)"
                        " WHERE key = 'newest_quota_ms'",
     [SQL_NEWEST_GET] = "SELECT value FROM meta WHERE key = 'newest_quota_ms'",
+    [SQL_MARK] = "INSERT INTO meta VALUES('boot_high', ?1), ('boot_low', ?2),"
+                 " ('begun', ?3)"
+                 " ON CONFLICT(key) DO UPDATE SET value = excluded.value",
     [SQL_LAST_ROW] = "SELECT max(row) FROM attempt",
     [SQL_NAME] = "INSERT INTO account_name VALUES(?1, ?2)"
                  " ON CONFLICT(account) DO UPDATE SET identity = ?2"

@@ -35,6 +35,7 @@ enum ledger_sql_statement {
     SQL_PROBE,
     SQL_NEWEST_SET,
     SQL_NEWEST_GET,
+    SQL_MARK,
     SQL_LAST_ROW,
     SQL_NAME,
     SQL_ATTEMPT,

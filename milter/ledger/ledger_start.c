@@ -5,6 +5,7 @@
  * call the ledger.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "milter/ledger/ledger_private.h"
@@ -241,4 +242,169 @@ ledger_waiting(struct ledger *l, uint64_t since_ms,
              recipients < UINT32_MAX ? (uint32_t)recipients : UINT32_MAX);
     }
     return scan_close(&s);
+}
+
+/* ---- after a loss of power ---- */
+
+static enum ledger_result
+read_mark(struct ledger *l, struct ledger_mark *ret)
+{
+    struct scan s = scan_open(l, "SELECT key, value FROM meta"
+                                 " WHERE key IN ('boot_high', 'boot_low',"
+                                 " 'begun')");
+
+    *ret = (struct ledger_mark){.begun = false};
+    while (scan_next(&s)) {
+        const char *key = ledger_sql_text(s.st, 0);
+        uint64_t value = ledger_sql_u64(s.st, 1);
+
+        if (strcmp(key, "begun") == 0)
+            ret->begun = value != 0;
+        else
+            ret->boot_id[strcmp(key, "boot_low") == 0] = value;
+    }
+    return scan_close(&s);
+}
+
+/* The buckets of one account after the other, and what each of them lost. */
+struct losses {
+    const struct ledger_loss_ops *ops;
+    uint64_t newest_ms, now_ms;
+
+    uint64_t account;
+    char identity[IDENTITY_MAX + 1];
+    struct ledger_bucket *bucket;
+    size_t n_buckets, buckets_room;
+
+    struct taken *lost;
+    size_t n_lost, lost_room;
+};
+
+/* The array, with room for one more of `size` octets behind n; NULL = out of
+ * memory, and nothing has changed. */
+static void *
+more_room(void *array, size_t n, size_t *room, size_t size)
+{
+    size_t want = n < 64 ? 64 : n * 2;
+
+    if (n < *room)
+        return array;
+    array = reallocarray(array, want, size);
+    if (array != NULL)
+        *room = want;
+    return array;
+}
+
+static bool
+losses_end_account(struct losses *x)
+{
+    const struct account *a = NULL;
+    struct taken *lost, t;
+
+    if (x->n_buckets > 0)
+        a = x->ops->account(x->ops->cookie, x->account, x->identity);
+    if (a == NULL ||
+        !ledger_loss(x->bucket, x->n_buckets, a, x->newest_ms, x->now_ms, &t))
+        return true;
+    t.id = x->account;
+    lost = more_room(x->lost, x->n_lost, &x->lost_room, sizeof t);
+    if (lost == NULL)
+        return false;
+    x->lost = lost;
+    x->lost[x->n_lost++] = t;
+    x->ops->charged(x->ops->cookie, x->identity, &t);
+    return true;
+}
+
+static bool
+losses_add(struct losses *x, struct scan *s)
+{
+    uint64_t account = ledger_sql_u64(s->st, 0), until_ms, window_ms;
+    int64_t d = sqlite3_column_int64(s->st, 2);
+    struct ledger_bucket *bucket;
+
+    if (account != x->account || x->n_buckets == 0) {
+        if (!losses_end_account(x))
+            return false;
+        x->account = account;
+        x->n_buckets = 0;
+        snprintf(x->identity, sizeof x->identity, "%s",
+                 ledger_sql_text(s->st, 1));
+    }
+    window_ms = ledger_sql_u64(s->st, 3);
+    until_ms = ledger_sql_u64(s->st, 4);
+    if (d < 0 || d >= DIM_COUNT || window_ms == 0 || window_ms > until_ms)
+        return true; /* nonsense */
+    bucket =
+        more_room(x->bucket, x->n_buckets, &x->buckets_room, sizeof *x->bucket);
+    if (bucket == NULL)
+        return false;
+    x->bucket = bucket;
+    x->bucket[x->n_buckets++] = (struct ledger_bucket){
+        .dimension = (enum dimension)d,
+        .window_ms = window_ms,
+        .units = ledger_sql_u64(s->st, 5),
+        .end_ms = until_ms - window_ms,
+    };
+    return true;
+}
+
+static enum ledger_result
+find_losses(struct ledger *l, struct losses *x)
+{
+    /* In the order of the table: nothing is sorted. */
+    struct scan s =
+        scan_open(l, "SELECT s.account, n.identity, s.dimension, s.window_ms,"
+                     " s.until_ms, s.units FROM spent s"
+                     " LEFT JOIN account_name n USING(account)"
+                     " WHERE +s.until_ms > (SELECT value"
+                     " FROM meta WHERE key = 'newest_quota_ms')"
+                     " ORDER BY s.account, s.dimension, s.window_ms, s.bucket");
+    bool ok = true;
+
+    while (ok && scan_next(&s))
+        ok = losses_add(x, &s);
+    ok = ok && losses_end_account(x);
+    free(x->bucket);
+    if (!ok)
+        s.rc = SQLITE_NOMEM;
+    return scan_close(&s);
+}
+
+enum ledger_result
+ledger_boot(struct ledger *l, const uint64_t boot_id[2],
+            const struct ledger_loss_ops *ops)
+{
+    struct losses x = {.ops = ops, .newest_ms = ledger_newest_ms(l)};
+    int64_t wall_ms = clock_wall_ms(l->clock);
+    enum ledger_result result;
+    struct ledger_mark mark;
+    struct ledger_entry *e;
+
+    /* As quota_make starts quota time. */
+    x.now_ms = wall_ms > 0 ? (uint64_t)wall_ms : 0;
+    if (x.now_ms < x.newest_ms)
+        x.now_ms = x.newest_ms;
+    result = read_mark(l, &mark);
+    if (result == LEDGER_OK && mark.begun &&
+        ((boot_id[0] | boot_id[1]) == 0 ||
+         memcmp(mark.boot_id, boot_id, sizeof mark.boot_id) != 0))
+        result = find_losses(l, &x);
+    if (result != LEDGER_OK) {
+        free(x.lost);
+        return result;
+    }
+    e = ledger_entry_boot(boot_id, x.lost, x.n_lost);
+    result = LEDGER_EUNAVAILABLE;
+    pthread_mutex_lock(&l->mutex);
+    if (e != NULL && l->shared.ok && ledger_writer_queue(l, e) &&
+        ledger_writer_wait(l, e, l->begin_ms))
+        result = e->result;
+    if (result == LEDGER_OK) {
+        memcpy(l->shared.boot_id, boot_id, sizeof l->shared.boot_id);
+        l->shared.booted = true;
+    }
+    ledger_entry_drop(e);
+    pthread_mutex_unlock(&l->mutex);
+    return result;
 }

@@ -168,7 +168,8 @@ settle_failed(struct ledger *l, struct ledger_entry *batch, bool tried)
     struct ledger_entry *keep = NULL, **keep_end = &keep, *next;
 
     for (struct ledger_entry *e = batch; e != NULL; e = next) {
-        bool waits = e->kind == ENTRY_BEGIN || e->kind == ENTRY_RECOVER;
+        bool waits = e->kind == ENTRY_BEGIN || e->kind == ENTRY_RECOVER ||
+                     e->kind == ENTRY_BOOT;
 
         next = e->next;
         if (waits)
@@ -252,6 +253,8 @@ ledger_writer_open(struct ledger *l, char *err, size_t err_size)
     l->shared.generation++;
     pthread_mutex_unlock(&l->mutex);
     l->own.book = s;
+    l->own.begun = false; /* another file's mark is another one */
+    memset(l->own.synced, 0, sizeof l->own.synced);
     return SQLITE_OK;
 }
 
@@ -301,7 +304,10 @@ book_ready(struct ledger *l, char *err, size_t err_size)
 
 struct round {
     struct ledger_entry *batch;
-    bool sync;       /* a result or a state is in it */
+    bool sync;   /* a result, a state or the mark is in it */
+    bool begins; /* of an agent: to be found after a loss of power */
+    bool marks;  /* they are the first in this file */
+    struct ledger_mark mark;
     bool probe;      /* in trouble before: it must really write */
     bool tried;      /* COMMIT was reached */
     uint64_t newest; /* quota time charged in it */
@@ -310,7 +316,7 @@ struct round {
 static int
 round_apply(struct ledger_sql *s, struct round *r)
 {
-    int rc = SQLITE_OK;
+    int rc = r->marks ? ledger_apply_mark(s, &r->mark) : SQLITE_OK;
 
     for (struct ledger_entry *e = r->batch; e != NULL && rc == SQLITE_OK;
          e = e->next)
@@ -327,6 +333,68 @@ round_apply(struct ledger_sql *s, struct round *r)
     return rc;
 }
 
+/* Is there a begin of an account that has no young charge on disk?  After a
+ * loss of power nothing would tell that it was in use. */
+static bool
+round_wakes(const struct ledger *l, const struct round *r)
+{
+    for (const struct ledger_entry *e = r->batch; e != NULL; e = e->next) {
+        const struct taken *t;
+
+        if (e->kind != ENTRY_BEGIN || !e->flight->charged)
+            continue;
+        t = &e->flight->charge;
+        if (l->own.synced[t->id % LEDGER_SYNCED].account != t->id ||
+            l->own.synced[t->id % LEDGER_SYNCED].at_ms + LEDGER_SYNC_MS <
+                t->at_ms)
+            return true;
+    }
+    return false;
+}
+
+/* It is on disk. */
+static void
+round_synced(struct ledger *l, const struct round *r)
+{
+    for (const struct ledger_entry *e = r->batch; e != NULL; e = e->next) {
+        const struct taken *t;
+
+        if (e->kind != ENTRY_BEGIN || !e->flight->charged)
+            continue;
+        t = &e->flight->charge;
+        l->own.synced[t->id % LEDGER_SYNCED].account = t->id;
+        l->own.synced[t->id % LEDGER_SYNCED].at_ms = t->at_ms;
+    }
+    l->own.begun = l->own.begun || r->marks;
+}
+
+/* What is in it, and what that asks for. */
+static void
+round_look(struct ledger *l, struct round *r)
+{
+    bool booted;
+
+    for (struct ledger_entry *e = r->batch; e != NULL; e = e->next) {
+        r->begins = r->begins || e->kind == ENTRY_BEGIN;
+        r->sync = r->sync || (e->kind != ENTRY_BEGIN && e->kind != ENTRY_NOTE);
+        if (e->n_lost > 0 && e->lost[0].at_ms > r->newest)
+            r->newest = e->lost[0].at_ms;
+        if (e->kind == ENTRY_BEGIN && e->flight->charged &&
+            e->flight->charge.at_ms > r->newest)
+            r->newest = e->flight->charge.at_ms;
+        if (e->charged_after && e->after.at_ms > r->newest)
+            r->newest = e->after.at_ms;
+    }
+    pthread_mutex_lock(&l->mutex);
+    booted = l->shared.booted;
+    memcpy(r->mark.boot_id, l->shared.boot_id, sizeof r->mark.boot_id);
+    pthread_mutex_unlock(&l->mutex);
+    r->mark.begun = true;
+    r->begins = r->begins && booted;
+    r->marks = r->begins && !l->own.begun;
+    r->sync = r->sync || r->marks || (r->begins && round_wakes(l, r));
+}
+
 static int
 round_write(struct ledger *l, struct round *r, char *err, size_t err_size)
 {
@@ -334,16 +402,9 @@ round_write(struct ledger *l, struct round *r, char *err, size_t err_size)
     bool db_moved = false;
     int rc;
 
-    for (struct ledger_entry *e = r->batch; e != NULL; e = e->next) {
-        r->sync = r->sync || (e->kind != ENTRY_BEGIN && e->kind != ENTRY_NOTE);
-        if (e->kind == ENTRY_BEGIN && e->flight->charged &&
-            e->flight->charge.at_ms > r->newest)
-            r->newest = e->flight->charge.at_ms;
-        if (e->charged_after && e->after.at_ms > r->newest)
-            r->newest = e->after.at_ms;
-    }
     if ((rc = book_ready(l, err, err_size)) != SQLITE_OK)
         return rc;
+    round_look(l, r);
     s = l->own.book;
     if ((rc = ledger_sql_sync(s, r->sync || r->probe)) != SQLITE_OK ||
         (rc = ledger_sql_do(s, SQL_BEGIN)) != SQLITE_OK ||
@@ -352,6 +413,8 @@ round_write(struct ledger *l, struct round *r, char *err, size_t err_size)
     r->tried = true;
     if ((rc = ledger_sql_do(s, SQL_COMMIT)) != SQLITE_OK)
         return fail(err, err_size, s, rc);
+    if (r->sync || r->probe)
+        round_synced(l, r);
     /* Written into files that lost their names meanwhile? */
     if (!ledger_sql_moved(s, &db_moved) || book_close(l, !db_moved))
         return SQLITE_OK;

@@ -186,10 +186,23 @@ files_are_raised_to_the_hard_limit(void **state)
     setrlimit(RLIMIT_NOFILE, &before);
 }
 
+static void
+one_boot_has_one_id(void **state)
+{
+    uint64_t first[2], again[2];
+
+    (void)state;
+    process_boot_id(first);
+    process_boot_id(again);
+    assert_true((first[0] | first[1]) != 0);
+    assert_memory_equal(first, again, sizeof first);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_boot_has_one_id),
         cmocka_unit_test(signals_become_events),
         cmocka_unit_test(systemd_is_told),
         cmocka_unit_test(a_bad_notify_socket_does_no_harm),
