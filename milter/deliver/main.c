@@ -58,47 +58,55 @@ find_hostname(struct agent *a, const struct policy *p)
 
 /* ---- what the book knows, back into memory ---- */
 
+/* The account of the bucket before: they come account by account, and there
+ * may be millions. */
+struct restoring {
+    struct agent *agent;
+    uint64_t account; /* 0 = none yet */
+    bool known;
+};
+
+/* An account that is no longer configured has no limits to keep. */
+static bool
+reopen(struct agent *a, uint64_t account, const char *identity)
+{
+    struct conf *conf = conf_ref(a->conf);
+    struct mailbox m;
+    bool known = policy_mailbox(conf->policy, identity, &m) &&
+                 m.id == account && quota_open(a->env.quota, &m) == STATE_OK;
+
+    conf_unref(conf);
+    return known;
+}
+
 static void
 restore_spent(void *cookie, uint64_t account, const char *identity,
               enum dimension d, uint64_t window_ms, uint64_t bucket,
               uint64_t units)
 {
-    struct agent *a = cookie;
-    struct conf *conf = conf_ref(a->conf);
-    struct mailbox m;
+    struct restoring *r = cookie;
 
-    /* An account that is no longer configured has no limits to keep. */
-    if (policy_mailbox(conf->policy, identity, &m) && m.id == account &&
-        quota_open(a->env.quota, &m) == STATE_OK)
-        quota_restore(a->env.quota, account, d, window_ms, bucket, units);
-    conf_unref(conf);
+    if (account != r->account) {
+        r->known = reopen(r->agent, account, identity);
+        r->account = account;
+    }
+    if (r->known)
+        quota_restore(r->agent->env.quota, account, d, window_ms, bucket,
+                      units);
 }
-
-/* A million recipients may be of few accounts. */
-struct restore_mailed {
-    struct agent *a;
-    uint64_t account; /* the last one; 0 = none yet */
-    bool known;
-};
 
 static void
 restore_mailed(void *cookie, uint64_t account, const char *identity,
                const struct recipient_id *who, uint64_t at_ms)
 {
-    struct restore_mailed *r = cookie;
+    struct restoring *r = cookie;
 
     if (account != r->account) {
-        struct conf *conf = conf_ref(r->a->conf);
-        struct mailbox m;
-
+        r->known = reopen(r->agent, account, identity);
         r->account = account;
-        r->known = policy_mailbox(conf->policy, identity, &m) &&
-                   m.id == account &&
-                   quota_open(r->a->env.quota, &m) == STATE_OK;
-        conf_unref(conf);
     }
     if (r->known)
-        quota_restore_recipient(r->a->env.quota, account, who, at_ms);
+        quota_restore_recipient(r->agent->env.quota, account, who, at_ms);
 }
 
 static void
@@ -106,13 +114,9 @@ restore_state(void *cookie, uint64_t account, const char *identity,
               enum account_state s, uint64_t until_ms, const char *reason)
 {
     struct agent *a = cookie;
-    struct conf *conf = conf_ref(a->conf);
-    struct mailbox m;
 
-    if (policy_mailbox(conf->policy, identity, &m) && m.id == account &&
-        quota_open(a->env.quota, &m) == STATE_OK)
+    if (reopen(a, account, identity))
         quota_set_state(a->env.quota, account, s, until_ms, reason);
-    conf_unref(conf);
 }
 
 static void
@@ -120,24 +124,19 @@ restore_waiting(void *cookie, uint64_t ticket, uint64_t account,
                 const char *identity, uint64_t last_ms, uint32_t recipients)
 {
     struct agent *a = cookie;
-    struct conf *conf = conf_ref(a->conf);
-    struct mailbox m;
 
-    if (policy_mailbox(conf->policy, identity, &m) && m.id == account &&
-        quota_open(a->env.quota, &m) == STATE_OK)
+    if (reopen(a, account, identity))
         attempts_waiting(a->env.attempts, ticket, account, 0, recipients,
                          last_ms);
-    conf_unref(conf);
 }
 
 static bool
 restore(struct agent *a)
 {
     uint64_t now_ms = quota_now_ms(a->env.quota);
+    struct restoring spent = {.agent = a}, mailed = {.agent = a};
 
-    struct restore_mailed mailed = {.a = a};
-
-    if (ledger_spent(a->env.ledger, restore_spent, a) != LEDGER_OK ||
+    if (ledger_spent(a->env.ledger, restore_spent, &spent) != LEDGER_OK ||
         ledger_mailed(a->env.ledger, restore_mailed, &mailed) != LEDGER_OK)
         return false;
     quota_restored(a->env.quota);

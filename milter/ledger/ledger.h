@@ -150,7 +150,7 @@ enum ledger_result ledger_boot(struct ledger *l, const uint64_t boot_id[2],
 /* Newest quota time in the book; 0 = empty. */
 uint64_t ledger_newest_ms(struct ledger *l);
 
-/* Calls each for every spent bucket that can still count. */
+/* Calls each for every spent bucket that can still count, account by account. */
 enum ledger_result
 ledger_spent(struct ledger *l,
              void (*each)(void *cookie, uint64_t account, const char *identity,

@@ -88,6 +88,42 @@ scan_close(struct scan *s)
     return s->rc == SQLITE_DONE ? LEDGER_OK : LEDGER_EUNAVAILABLE;
 }
 
+/* The name of the account a scan has come to: looked up when it changes, and
+ * not for each of a million rows. */
+struct naming {
+    struct scan *of;
+    sqlite3_stmt *st; /* NULL until the first */
+    uint64_t account; /* 0 = none yet */
+    char identity[IDENTITY_MAX + 1];
+};
+
+/* False: the scan has failed with it. */
+static bool
+naming_find(struct naming *n, uint64_t account)
+{
+    int rc;
+
+    if (n->account == account && n->st != NULL)
+        return true;
+    if (n->st == NULL)
+        n->st = ledger_sql_prepare(n->of->book, "SELECT identity FROM"
+                                                " account_name WHERE"
+                                                " account = ?1");
+    if (n->st == NULL) {
+        n->of->rc = sqlite3_extended_errcode(n->of->book->db);
+        return false;
+    }
+    ledger_sql_bind_u64(n->st, 1, account);
+    rc = sqlite3_step(n->st);
+    snprintf(n->identity, sizeof n->identity, "%s",
+             rc == SQLITE_ROW ? ledger_sql_text(n->st, 0) : "");
+    sqlite3_reset(n->st);
+    n->account = account;
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        n->of->rc = rc;
+    return rc == SQLITE_ROW || rc == SQLITE_DONE;
+}
+
 enum ledger_result
 ledger_spent(struct ledger *l,
              void (*each)(void *cookie, uint64_t account, const char *identity,
@@ -99,21 +135,25 @@ ledger_spent(struct ledger *l,
      * count then will not count any more.  "+": nearly all rows count, so
      * walk the table, not the index. */
     struct scan s =
-        scan_open(l, "SELECT s.account, n.identity, s.dimension, s.window_ms,"
-                     " s.bucket, s.units FROM spent s"
-                     " LEFT JOIN account_name n USING(account)"
-                     " WHERE s.units > 0 AND +s.until_ms > (SELECT value"
-                     " FROM meta WHERE key = 'newest_quota_ms')");
+        scan_open(l, "SELECT account, dimension, window_ms, bucket, units"
+                     " FROM spent WHERE units > 0 AND +until_ms >"
+                     " (SELECT value FROM meta WHERE key = 'newest_quota_ms')"
+                     " ORDER BY account, dimension, window_ms, bucket");
+    struct naming name = {.of = &s};
 
     while (scan_next(&s)) {
-        int64_t d = sqlite3_column_int64(s.st, 2);
+        uint64_t account = ledger_sql_u64(s.st, 0);
+        int64_t d = sqlite3_column_int64(s.st, 1);
 
+        if (!naming_find(&name, account))
+            break;
         if (d < 0 || d >= DIM_COUNT)
             continue;
-        each(cookie, ledger_sql_u64(s.st, 0), ledger_sql_text(s.st, 1),
-             (enum dimension)d, ledger_sql_u64(s.st, 3),
-             ledger_sql_u64(s.st, 4), ledger_sql_u64(s.st, 5));
+        each(cookie, account, name.identity, (enum dimension)d,
+             ledger_sql_u64(s.st, 2), ledger_sql_u64(s.st, 3),
+             ledger_sql_u64(s.st, 4));
     }
+    sqlite3_finalize(name.st);
     return scan_close(&s);
 }
 
@@ -271,8 +311,8 @@ struct losses {
     const struct ledger_loss_ops *ops;
     uint64_t newest_ms, now_ms;
 
+    struct naming name; /* of the account below */
     uint64_t account;
-    char identity[IDENTITY_MAX + 1];
     struct ledger_bucket *bucket;
     size_t n_buckets, buckets_room;
 
@@ -301,8 +341,11 @@ losses_end_account(struct losses *x)
     const struct account *a = NULL;
     struct taken *lost, t;
 
-    if (x->n_buckets > 0)
-        a = x->ops->account(x->ops->cookie, x->account, x->identity);
+    if (x->n_buckets > 0) {
+        if (!naming_find(&x->name, x->account))
+            return false;
+        a = x->ops->account(x->ops->cookie, x->account, x->name.identity);
+    }
     if (a == NULL ||
         !ledger_loss(x->bucket, x->n_buckets, a, x->newest_ms, x->now_ms, &t))
         return true;
@@ -312,7 +355,7 @@ losses_end_account(struct losses *x)
         return false;
     x->lost = lost;
     x->lost[x->n_lost++] = t;
-    x->ops->charged(x->ops->cookie, x->identity, &t);
+    x->ops->charged(x->ops->cookie, x->name.identity, &t);
     return true;
 }
 
@@ -320,7 +363,7 @@ static bool
 losses_add(struct losses *x, struct scan *s)
 {
     uint64_t account = ledger_sql_u64(s->st, 0), until_ms, window_ms;
-    int64_t d = sqlite3_column_int64(s->st, 2);
+    int64_t d = sqlite3_column_int64(s->st, 1);
     struct ledger_bucket *bucket;
 
     if (account != x->account || x->n_buckets == 0) {
@@ -328,11 +371,9 @@ losses_add(struct losses *x, struct scan *s)
             return false;
         x->account = account;
         x->n_buckets = 0;
-        snprintf(x->identity, sizeof x->identity, "%s",
-                 ledger_sql_text(s->st, 1));
     }
-    window_ms = ledger_sql_u64(s->st, 3);
-    until_ms = ledger_sql_u64(s->st, 4);
+    window_ms = ledger_sql_u64(s->st, 2);
+    until_ms = ledger_sql_u64(s->st, 3);
     if (d < 0 || d >= DIM_COUNT || window_ms == 0 || window_ms > until_ms)
         return true; /* nonsense */
     bucket =
@@ -343,7 +384,7 @@ losses_add(struct losses *x, struct scan *s)
     x->bucket[x->n_buckets++] = (struct ledger_bucket){
         .dimension = (enum dimension)d,
         .window_ms = window_ms,
-        .units = ledger_sql_u64(s->st, 5),
+        .units = ledger_sql_u64(s->st, 4),
         .end_ms = until_ms - window_ms,
     };
     return true;
@@ -354,19 +395,19 @@ find_losses(struct ledger *l, struct losses *x)
 {
     /* In the order of the table: nothing is sorted. */
     struct scan s =
-        scan_open(l, "SELECT s.account, n.identity, s.dimension, s.window_ms,"
-                     " s.until_ms, s.units FROM spent s"
-                     " LEFT JOIN account_name n USING(account)"
-                     " WHERE +s.until_ms > (SELECT value"
-                     " FROM meta WHERE key = 'newest_quota_ms')"
-                     " ORDER BY s.account, s.dimension, s.window_ms, s.bucket");
+        scan_open(l, "SELECT account, dimension, window_ms, until_ms, units"
+                     " FROM spent WHERE +until_ms >"
+                     " (SELECT value FROM meta WHERE key = 'newest_quota_ms')"
+                     " ORDER BY account, dimension, window_ms, bucket");
     bool ok = true;
 
+    x->name.of = &s;
     while (ok && scan_next(&s))
         ok = losses_add(x, &s);
     ok = ok && losses_end_account(x);
+    sqlite3_finalize(x->name.st);
     free(x->bucket);
-    if (!ok)
+    if (!ok && (s.rc == SQLITE_ROW || s.rc == SQLITE_DONE))
         s.rc = SQLITE_NOMEM;
     return scan_close(&s);
 }
