@@ -58,16 +58,30 @@ open_named(struct quota *q, const struct policy *p, char *err, size_t err_size)
     return STATE_OK;
 }
 
-/* About Unix time, never below the floor; negative clocks are 0. */
+/* Quota time goes on as it went, if the segment of the agent before us is
+ * still there, and else begins as Unix time, never below the floor; negative
+ * clocks are 0.  A wall clock that was set meanwhile would make all that was
+ * spent look older, or newer, than it is.  After a boot CLOCK_BOOTTIME begins
+ * anew: an old segment that says a time below the floor is of another boot. */
 static int64_t
-offset_for(const struct clock *clock, uint64_t floor_ms)
+offset_for(const char *directory, const struct clock *clock, uint64_t floor_ms)
 {
-    int64_t wall_ms = clock_wall_ms(clock);
+    int64_t wall_ms = clock_wall_ms(clock), time_ms;
+    int64_t boot_ms = (int64_t)clock_boot_ms(clock);
     uint64_t start_ms = wall_ms > 0 ? (uint64_t)wall_ms : 0;
+    struct segment old = {0};
 
+    if (floor_ms > 0 && segment_attach(&old, directory, SEGMENT_QUOTA, 0, false,
+                                       NULL, 0) == STATE_OK) {
+        if (!__builtin_add_overflow(old.head->offset_ms, boot_ms, &time_ms) &&
+            time_ms > 0 && (uint64_t)time_ms >= floor_ms &&
+            (uint64_t)time_ms < QUOTA_TIME_MAX)
+            start_ms = (uint64_t)time_ms;
+        segment_detach(&old);
+    }
     if (start_ms < floor_ms)
         start_ms = floor_ms;
-    return (int64_t)start_ms - (int64_t)clock_boot_ms(clock);
+    return (int64_t)start_ms - boot_ms;
 }
 
 enum state_result
@@ -113,7 +127,7 @@ quota_make(struct quota **ret, const char *directory, const struct policy *p,
         r = STATE_ESYSTEM;
         goto done;
     }
-    q->offset_ms = offset_for(clock, quota_time_floor_ms);
+    q->offset_ms = offset_for(directory, clock, quota_time_floor_ms);
     q->segment.head->offset_ms = q->offset_ms;
     quota_beat(q);
     r = open_named(q, p, err, err_size);
@@ -233,7 +247,7 @@ reload_windows(const struct quota *q, const struct quota_slot *slot,
     for (unsigned i = 0; i < l->n; i++) {
         const struct limit *want = &l->limit[i];
         const struct quota_window *old = quota_window_elder(
-            slot->window, n_old, want->dimension, want->window_ms, NULL);
+            slot->window, n_old, want->dimension, want->window_ms);
 
         words_set(&ret[i].dimension, want->dimension);
         words_set(&ret[i].observed, 0);
@@ -357,27 +371,17 @@ quota_restored(struct quota *q)
 
     for (uint32_t i = 0; i < q->segment.n_slots; i++) {
         struct quota_slot *slot = segment_slot(&q->segment, i, &id);
-        uint64_t n;
+        struct quota_copy was;
 
         if (slot == NULL || (slot = quota_lock(q, id)) == NULL)
             continue;
-        n = words_get(&slot->n_windows);
-        words_write_begin(&slot->seq);
-        for (uint64_t j = 0; j < n; j++) {
-            struct quota_window *w = &slot->window[j];
-            const struct quota_window *elder;
-
-            /* Of recipients all windows know the same. */
-            if (words_get(&w->window.used) != 0 ||
-                dimension_is_unique((enum dimension)words_get(&w->dimension)))
-                continue;
-            elder = quota_window_elder(slot->window, n,
-                                       (enum dimension)words_get(&w->dimension),
-                                       words_get(&w->window.window_ms), w);
-            if (elder != NULL)
-                quota_window_inherit(w, elder, now_ms);
+        /* Each learns from what the others were told, not from what they
+         * have learned. */
+        if (quota_slot_read(slot, id, q->segment.windows, &was) == STATE_OK) {
+            words_write_begin(&slot->seq);
+            quota_slot_level(slot, quota_copy_slot(&was), now_ms);
+            words_write_end(&slot->seq);
         }
-        words_write_end(&slot->seq);
         quota_unlock(q, slot);
     }
 }

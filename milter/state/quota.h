@@ -9,9 +9,10 @@
  * Narrow on purpose: a store shared by several hosts can stand behind these
  * calls later.
  *
- * Quota time is CLOCK_BOOTTIME plus an offset that the agent takes once at
- * start (so that it is about Unix time, in ms, and never goes back, also not
- * below the newest ledger time) and publishes in the segment's head.
+ * Quota time is CLOCK_BOOTTIME plus an offset that the first agent of a boot
+ * takes once at start (so that it is about Unix time, in ms, and never goes
+ * back, also not below the newest ledger time) and publishes in the segment's
+ * head.
  */
 #ifndef STATE_QUOTA_H
 #define STATE_QUOTA_H
@@ -142,8 +143,9 @@ struct quota; /* the agent's handle: segment and locks */
 /* Makes the segment for this policy, always a fresh one, with a slot for each
  * named account; the ledger refills it.  An older one is marked retired, and
  * its readers come over by themselves.  STATE_ETAKEN while another agent
- * lives.  quota_time_floor_ms: quota time starts no lower (the newest time in
- * the ledger; 0 = none).  The clock is borrowed. */
+ * lives.  Quota time goes on as the older one had it; without an older one of
+ * this boot it starts as Unix time, and never lower than quota_time_floor_ms
+ * (the newest time in the ledger; 0 = none).  The clock is borrowed. */
 enum state_result quota_make(struct quota **ret, const char *directory,
                              const struct policy *p, const struct clock *clock,
                              uint64_t quota_time_floor_ms, char *err,
@@ -205,8 +207,8 @@ void quota_restore(struct quota *q, uint64_t id, enum dimension d,
 void quota_restore_recipient(struct quota *q, uint64_t id,
                              const struct recipient_id *r, uint64_t at_ms);
 
-/* After the last of these: a window that got nothing starts with what the
- * others of its dimension know. */
+/* After the last of these: a window that is younger than others of its
+ * dimension learns from them what it lacks. */
 void quota_restored(struct quota *q);
 
 /* Sends the account to rest for first_ms, and twice as long each time it has to

@@ -51,13 +51,17 @@ void quota_slot_limits(struct quota_slot *slot, const struct quota_limits *l);
 void quota_window_inherit(struct quota_window *to,
                           const struct quota_window *from, uint64_t now_ms);
 
+/* Adds to each window of `slot` what another one of its dimension proves to be
+ * missing: both count the same, but one is younger.  `was`: the slot's copy. */
+void quota_slot_level(struct quota_slot *slot, const struct quota_slot *was,
+                      uint64_t now_ms);
+
 /* Which of n windows knows most for a new one of this dimension and length:
- * the shortest that is as long, else the longest; NULL = none.  Never
- * `except`, and an empty one only if it is of that very length. */
+ * the shortest that is as long, else the longest; NULL = none.  An empty one
+ * only if it is of that very length. */
 const struct quota_window *
 quota_window_elder(const struct quota_window *w, uint64_t n,
-                   enum dimension dimension, uint64_t window_ms,
-                   const struct quota_window *except);
+                   enum dimension dimension, uint64_t window_ms);
 
 /* The number of the last ms of a bucket: the latest it can have been spent. */
 uint64_t quota_bucket_end_ms(uint64_t window_ms, uint64_t bucket);

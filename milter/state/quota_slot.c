@@ -235,10 +235,17 @@ quota_oldest_ms(uint64_t window_ms, uint64_t now_ms)
                               : 0;
 }
 
+static uint64_t
+oldest_bucket(const struct window *w)
+{
+    uint64_t newest = words_get(&w->newest);
+
+    return newest > WINDOW_PARTS ? newest - WINDOW_PARTS : 0;
+}
+
 const struct quota_window *
 quota_window_elder(const struct quota_window *w, uint64_t n,
-                   enum dimension dimension, uint64_t window_ms,
-                   const struct quota_window *except)
+                   enum dimension dimension, uint64_t window_ms)
 {
     const struct quota_window *best = NULL;
     uint64_t best_ms = 0;
@@ -246,7 +253,7 @@ quota_window_elder(const struct quota_window *w, uint64_t n,
     for (uint64_t i = 0; i < n; i++) {
         uint64_t ms = words_get(&w[i].window.window_ms);
 
-        if (&w[i] == except || words_get(&w[i].dimension) != dimension ||
+        if (words_get(&w[i].dimension) != dimension ||
             (ms != window_ms && words_get(&w[i].window.used) == 0))
             continue;
         if (best == NULL || (best_ms < window_ms && ms > best_ms) ||
@@ -265,9 +272,8 @@ quota_window_inherit(struct quota_window *to, const struct quota_window *from,
     uint64_t from_ms = words_get(&from->window.window_ms);
     uint64_t to_ms = words_get(&to->window.window_ms);
     uint64_t newest = words_get(&from->window.newest);
-    uint64_t oldest = newest > WINDOW_PARTS ? newest - WINDOW_PARTS : 0;
 
-    for (uint64_t b = oldest; b <= newest; b++) {
+    for (uint64_t b = oldest_bucket(&from->window); b <= newest; b++) {
         uint64_t n = words_get(&from->window.bucket[b % WINDOW_BUCKETS]);
         uint64_t at_ms = quota_bucket_end_ms(from_ms, b);
 
@@ -275,5 +281,69 @@ quota_window_inherit(struct quota_window *to, const struct quota_window *from,
             window_restore(
                 &to->window, now_ms,
                 window_bucket_of(to_ms, at_ms < now_ms ? at_ms : now_ms), n);
+    }
+}
+
+/* What lies in the buckets from `bucket` on. */
+static uint64_t
+spent_since(const struct window *w, uint64_t bucket)
+{
+    uint64_t newest = words_get(&w->newest), sum = 0;
+
+    if (bucket < oldest_bucket(w))
+        bucket = oldest_bucket(w);
+    for (; bucket <= newest; bucket++)
+        sum += words_get(&w->bucket[bucket % WINDOW_BUCKETS]);
+    return sum;
+}
+
+/* Back from now, bucket by bucket of `from`: what `from` has spent since, `to`
+ * has spent too, or did not know.  Of the bucket in which the past of `to`
+ * begins nobody can tell how much is part of it: it is taken for missing where
+ * other things are. */
+static void
+level_window(struct window *to, const struct window *from, uint64_t now_ms)
+{
+    uint64_t to_ms = words_get(&to->window_ms);
+    uint64_t from_ms = words_get(&from->window_ms);
+    uint64_t spent = 0, begins_ms;
+    bool younger = false;
+
+    window_advance(to, now_ms);
+    begins_ms = bucket_start_ms(to_ms, oldest_bucket(to));
+    for (uint64_t b = words_get(&from->newest) + 1; b > oldest_bucket(from);) {
+        uint64_t start_ms = bucket_start_ms(from_ms, --b), known, at_ms;
+
+        spent += words_get(&from->bucket[b % WINDOW_BUCKETS]);
+        if (start_ms < begins_ms && !younger)
+            return;
+        known = spent_since(to, window_bucket_of(to_ms, start_ms));
+        if (known >= spent)
+            continue;
+        younger = true;
+        at_ms = quota_bucket_end_ms(from_ms, b);
+        window_restore(to, now_ms,
+                       window_bucket_of(to_ms, at_ms < now_ms ? at_ms : now_ms),
+                       spent - known);
+        if (start_ms < begins_ms)
+            return;
+    }
+}
+
+void
+quota_slot_level(struct quota_slot *slot, const struct quota_slot *was,
+                 uint64_t now_ms)
+{
+    uint64_t n = words_get(&slot->n_windows);
+
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t d = words_get(&slot->window[i].dimension);
+
+        if (dimension_is_unique((enum dimension)d))
+            continue; /* all of them were told the same recipients */
+        for (uint64_t k = 0; k < n; k++)
+            if (i != k && d == words_get(&was->window[k].dimension))
+                level_window(&slot->window[i].window, &was->window[k].window,
+                             now_ms);
     }
 }

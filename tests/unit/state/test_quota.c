@@ -34,6 +34,31 @@ quota_time_starts_no_lower_than_the_book(void **state)
     assert_true(now_ms == floor); /* readers reckon alike */
 }
 
+/* A wall clock that was set, and an agent that starts again: a day ahead would
+ * empty every window. */
+static void
+quota_time_goes_on_after_a_restart(void **state)
+{
+    uint64_t before_ms = quota_now_ms(quota);
+
+    (void)state;
+    atomic_fetch_add(&fixture_wall_ms, (int64_t)DAY_MS);
+    fixture_pass(10);
+    quota_free(quota);
+    assert_int_equal(quota_make(&quota, directory, &fixture.policy,
+                                &fixture_clock, before_ms, err, sizeof err),
+                     STATE_OK);
+    assert_true(quota_now_ms(quota) == before_ms + 10);
+    /* Another boot: the file of the last one says nothing. */
+    atomic_store(&fixture_boot_ms, 5);
+    quota_free(quota);
+    assert_int_equal(quota_make(&quota, directory, &fixture.policy,
+                                &fixture_clock, before_ms, err, sizeof err),
+                     STATE_OK);
+    assert_true(quota_now_ms(quota) == before_ms + DAY_MS + 10);
+    atomic_fetch_sub(&fixture_wall_ms, (int64_t)DAY_MS);
+}
+
 static void
 an_impossible_floor_is_refused(void **state)
 {
@@ -689,6 +714,61 @@ limits_changed_while_the_agent_was_down(void **state)
     assert_int_equal(v.window[3].used, 11);
 }
 
+/* A window that came with a reload is in the book only since then. */
+static void
+a_young_window_learns_what_it_had_inherited(void **state)
+{
+    static const struct limit limits[] = {{DIM_RECIPIENTS, 40, DAY_MS},
+                                          {DIM_RECIPIENTS, 20, HOUR_MS}};
+    uint64_t day, hour, now_ms;
+    struct quota_view v;
+
+    (void)state;
+    quota_free(quota);
+    fixture_policy(&fixture, limits, 2);
+    make();
+    now_ms = quota_now_ms(quota);
+    day = window_bucket_of(DAY_MS, now_ms);
+    hour = window_bucket_of(HOUR_MS, now_ms);
+    quota_restore(quota, sales.id, DIM_RECIPIENTS, HOUR_MS, hour, 2);
+    quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS, day - 3, 15);
+    quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS, day, 2);
+    quota_restored(quota);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_int_equal(v.window[0].used, 17);
+    assert_int_equal(v.window[1].used, 17);
+}
+
+/* What the hour has forgotten, it has forgotten also after a restart, though
+ * the day's bucket of then reaches into the hour. */
+static void
+an_empty_window_stays_empty(void **state)
+{
+    static const struct limit limits[] = {{DIM_RECIPIENTS, 40, DAY_MS},
+                                          {DIM_RECIPIENTS, 20, HOUR_MS}};
+    struct quota_view v;
+
+    (void)state;
+    fixture_pass(600000 - quota_now_ms(quota) % 600000);
+    quota_free(quota);
+    fixture_policy(&fixture, limits, 2);
+    make();
+    quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS,
+                  window_bucket_of(DAY_MS, quota_now_ms(quota)), 15);
+    quota_restore(quota, sales.id, DIM_RECIPIENTS, HOUR_MS,
+                  window_bucket_of(HOUR_MS, quota_now_ms(quota)), 15);
+    quota_restored(quota);
+    fixture_pass(HOUR_MS + 2 * 60000); /* 8 minutes left of the bucket */
+    quota_free(quota);
+    make();
+    quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS,
+                  window_bucket_of(DAY_MS, quota_now_ms(quota)) - 6, 15);
+    quota_restored(quota);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_int_equal(v.window[0].used, 15);
+    assert_int_equal(v.window[1].used, 0);
+}
+
 static void
 nonsense_in_the_book_is_bounded(void **state)
 {
@@ -714,6 +794,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(quota_time_is_about_unix_time),
         TEST(quota_time_starts_no_lower_than_the_book),
+        TEST(quota_time_goes_on_after_a_restart),
         TEST(an_impossible_floor_is_refused),
         TEST(all_windows_or_none),
         TEST(room_returns_when_it_was_said),
@@ -741,6 +822,8 @@ main(void)
         TEST(a_reload_opens_new_accounts_and_keeps_gone_ones),
         TEST(the_book_rebuilds_the_windows),
         TEST(limits_changed_while_the_agent_was_down),
+        TEST(a_young_window_learns_what_it_had_inherited),
+        TEST(an_empty_window_stays_empty),
         TEST(nonsense_in_the_book_is_bounded),
     };
 
