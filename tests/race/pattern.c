@@ -66,9 +66,12 @@ pattern_write_quota(struct pattern *p, const struct mailbox *m, uint64_t *seed)
     struct room room;
     char reason[100];
 
-    if (quota_take(p->quota, m->id, &c, 100, &t, &room) &&
-        race_random(seed) % 4 != 0)
-        quota_give_back(p->quota, &t);
+    if (quota_take(p->quota, m->id, &c, 100, &t, &room)) {
+        if (race_random(seed) % 2 != 0)
+            quota_settle(p->quota, &t);
+        if (race_random(seed) % 4 != 0)
+            quota_give_back(p->quota, &t);
+    }
     if (race_random(seed) % 8 != 0)
         return;
     until_ms = quota_now_ms(p->quota) + 1000000 + race_random(seed) % 1000000;

@@ -1,18 +1,19 @@
-/* tests/race/race_grant.c - many threads never get more than the limit, and
- * all of it.
+/* tests/race/race_grant.c - 64 threads never get more than the limit, and all
+ * of it, whatever else goes on.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 
 #include "milter/state/quota.h"
 #include "policy/window.h"
 #include "tests/race/race.h"
 #include "tests/unit/state/fixture.h"
 
-enum { THREADS = 8, LIMIT = 20000 };
+enum { THREADS = 64, LIMIT = 64000 };
 
 static char directory[100];
 static struct fixture_policy fixture;
@@ -269,9 +270,190 @@ nothing_is_lost_or_made_up(unsigned seconds)
                (unsigned long long)v.window[1].used);
 }
 
+/* ---- everything at once, with a reader in another process ---- */
+
+enum { ACCOUNTS = 3, MESSAGES_MAX = 40000 };
+
+static struct fixture_policy other; /* the same windows, and one more */
+static struct mailbox everybody[ACCOUNTS];
+static atomic_bool is_done;
+
+struct busy {
+    uint64_t seed, end_ms;
+    struct {
+        uint64_t messages, recipients; /* kept */
+    } kept[ACCOUNTS];
+};
+
+static void
+rest_and_wake(const struct mailbox *m)
+{
+    quota_rest(quota, m->id, 1000, "Gmail asked for it");
+    quota_set_state(quota, m->id, ACCOUNT_OK, 0, "");
+}
+
+static void *
+do_everything(void *arg)
+{
+    struct busy *b = arg;
+
+    while (!race_over(b->end_ms)) {
+        unsigned who = (unsigned)(race_random(&b->seed) % ACCOUNTS);
+        uint32_t n = (uint32_t)(race_random(&b->seed) % 5) + 1, back;
+        struct cost c = {.messages = 1, .recipients = n, .bytes = 100};
+        struct taken t;
+        struct room room;
+
+        if (race_random(&b->seed) % 500 == 0)
+            rest_and_wake(&everybody[who]);
+        if (!quota_take(quota, everybody[who].id, &c, 100, &t, &room))
+            continue;
+        back = (uint32_t)(race_random(&b->seed) % n);
+        switch (race_random(&b->seed) % 8) {
+        case 0:
+            quota_give_back_recipients(quota, &t, back, 0);
+            quota_settle(quota, &t);
+            quota_accepted(quota, t.id);
+            b->kept[who].messages++;
+            b->kept[who].recipients += n - back;
+            break;
+        case 1:
+            quota_settle(quota, &t);
+            quota_give_back(quota, &t);
+            break;
+        default:
+            quota_give_back(quota, &t);
+        }
+    }
+    return NULL;
+}
+
+static void *
+reload_and_let_time_pass(void *arg)
+{
+    char problem[300];
+
+    (void)arg;
+    for (bool more = true; !atomic_load(&is_done); more = !more) {
+        RACE_CHECK(quota_reload(quota, more ? &other.policy : &fixture.policy,
+                                problem, sizeof problem) == STATE_OK,
+                   "%s", problem);
+        fixture_pass(100);
+        race_nap_us(300);
+    }
+    return NULL;
+}
+
+static void
+check_view(const struct quota_view *v, const struct mailbox *m)
+{
+    RACE_CHECK(v->id == m->id && strcmp(v->identity, m->address) == 0, "%s",
+               v->identity);
+    RACE_CHECK(v->n == 3 || v->n == 4, "%u windows", v->n);
+    for (unsigned i = 0; i < v->n; i++)
+        RACE_CHECK(v->window[i].used <= v->window[i].limit, "%llu of %llu used",
+                   (unsigned long long)v->window[i].used,
+                   (unsigned long long)v->window[i].limit);
+    RACE_CHECK(v->window[0].used <= v->window[1].used &&
+                   v->window[1].used <= 5 * v->window[0].used &&
+                   v->window[2].used == 100 * v->window[0].used,
+               "%llu messages, %llu recipients, %llu octets",
+               (unsigned long long)v->window[0].used,
+               (unsigned long long)v->window[1].used,
+               (unsigned long long)v->window[2].used);
+    RACE_CHECK(v->state == ACCOUNT_OK || v->state == ACCOUNT_COOLING,
+               "state %d", (int)v->state);
+    RACE_CHECK(v->state == ACCOUNT_OK ||
+                   (v->state_until_ms > 0 &&
+                    strcmp(v->state_reason, "Gmail asked for it") == 0),
+               "\"%s\"", v->state_reason);
+}
+
+static void
+read_all(uint64_t end_ms)
+{
+    struct quota_reader *r = quota_reader_new(directory, &clock_real);
+    unsigned good = 0;
+
+    while (!race_over(end_ms))
+        for (unsigned i = 0; i < ACCOUNTS; i++) {
+            struct quota_view v;
+            enum state_result result = quota_peek(r, everybody[i].id, &v);
+
+            RACE_CHECK(result == STATE_OK || result == STATE_EBUSY, "%s",
+                       state_result_text(result));
+            if (result != STATE_OK)
+                continue;
+            check_view(&v, &everybody[i]);
+            good++;
+        }
+    quota_reader_free(r);
+    RACE_CHECK(good > 100, "%u good looks", good);
+}
+
+static void
+everything_at_once(unsigned seconds)
+{
+    static const struct limit limits[] = {
+        {DIM_MESSAGES, MESSAGES_MAX, DAY_MS},
+        {DIM_RECIPIENTS, 3 * MESSAGES_MAX, DAY_MS},
+        {DIM_BYTES, 100 * MESSAGES_MAX, DAY_MS}};
+    struct limit more[4] = {[3] = {DIM_PACE, 1 << 30, 60000}};
+    struct busy busy[THREADS] = {{0}};
+    uint64_t end_ms = race_end_ms(seconds), sum = 0;
+    struct quota_reader *r;
+    pthread_t mover;
+    pid_t reader;
+    int status;
+
+    make(limits, 3);
+    memcpy(more, limits, sizeof limits);
+    fixture_policy(&other, more, 4);
+    everybody[0] = sales;
+    everybody[1] = fixture_mailbox(&fixture.account[1], "news@example.com");
+    everybody[2] = fixture_mailbox(&fixture.account[2], "al@staff.example.com");
+    RACE_CHECK(quota_open(quota, &everybody[2]) == STATE_OK, "a template");
+    fflush(stdout);
+    reader = fork();
+    RACE_CHECK(reader >= 0, "fork");
+    if (reader == 0) {
+        read_all(end_ms);
+        exit(0);
+    }
+    RACE_CHECK(
+        pthread_create(&mover, NULL, reload_and_let_time_pass, NULL) == 0,
+        "thread");
+    for (int i = 0; i < THREADS; i++)
+        busy[i] = (struct busy){.seed = (uint64_t)i + 1, .end_ms = end_ms};
+    run(do_everything, busy, sizeof *busy);
+    atomic_store(&is_done, true);
+    pthread_join(mover, NULL);
+    RACE_CHECK(waitpid(reader, &status, 0) == reader && status == 0,
+               "the reader: %d", status);
+    r = quota_reader_new(directory, &fixture_clock);
+    for (unsigned k = 0; k < ACCOUNTS; k++) {
+        uint64_t messages = 0, recipients = 0;
+        struct quota_view v;
+
+        for (int i = 0; i < THREADS; i++) {
+            messages += busy[i].kept[k].messages;
+            recipients += busy[i].kept[k].recipients;
+        }
+        RACE_CHECK(quota_peek(r, everybody[k].id, &v) == STATE_OK, "peek");
+        RACE_CHECK(
+            v.window[0].used == messages && v.window[1].used == recipients,
+            "account %u: %llu messages, not %llu", k,
+            (unsigned long long)v.window[0].used, (unsigned long long)messages);
+        sum += messages;
+    }
+    quota_reader_free(r);
+    printf("everything at once: kept %llu messages\n", (unsigned long long)sum);
+    RACE_CHECK(sum > 100, "too few");
+}
+
 /* ---- while time passes ---- */
 
-enum { ROLLING_LIMIT = 500, ROLLING_MS = 144 * 100, GRANTS_MAX = 1 << 17 };
+enum { ROLLING_LIMIT = 500, ROLLING_MS = 144 * 100, GRANTS_MAX = 1 << 15 };
 
 static atomic_bool stop;
 static struct rolling {
@@ -362,6 +544,7 @@ main(void)
     fixture_directory(directory, sizeof directory);
     exactly_the_limit();
     nothing_is_lost_or_made_up(1);
+    everything_at_once(2);
     no_span_holds_more_than_the_limit(2);
     different_recipients();
     quota_free(quota);
