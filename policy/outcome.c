@@ -290,6 +290,8 @@ write_text(char *text, int size, const struct verdict *v, const struct reply *r,
 
     if (passed && r->text[0] != '\0')
         snprintf(text, room, "%.*s", size, r->text);
+    else if (!said && r != NULL && r->text[0] != '\0')
+        snprintf(text, room, "%s (%.*s)", meaning, size, r->text);
     else if (passed || !said || v->kind == OUTCOME_SENT)
         snprintf(text, room, "%s", meaning);
     else if (r->enhanced.klass != 0)

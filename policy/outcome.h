@@ -101,7 +101,8 @@ enum { LMTP_REPLY_MAX = 480 /* octets, CRLF and NUL included */ };
 /* The line for the MTA: Gmail's code, enhanced code and text where they can
  * be passed on, a 4xx with the reason where Gmail's code must not be (a 5xx
  * about the account; a 421, which would stop the MTA's whole queue).
- * r NULL or with code 0: there was no reply.
+ * r NULL or with code 0: there was no reply; its text then tells the cause in
+ * our own words (a certificate, a token, a lost connection).
  *
  * One line of printable ASCII with CRLF; the enhanced code's class is always
  * the code's.  Returns its length. */

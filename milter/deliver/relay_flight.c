@@ -309,7 +309,9 @@ flight_end(struct flight *f, bool may_exchange, const struct taken *before,
             .stage = x->stage,
             .code = x->reply.code,
             .enhanced = enhanced != NULL ? enhanced[i] : "",
-            .reply = x->reply.code != 0 ? x->reply.text : x->verdict.meaning,
+            .reply = x->reply.code != 0 || x->reply.text[0] != 0
+                         ? x->reply.text
+                         : x->verdict.meaning,
             .duration_ms = (uint32_t)ms,
         };
     }

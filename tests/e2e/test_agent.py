@@ -51,7 +51,10 @@ class Agent(unittest.TestCase):
             code, text = c.rcpt(recipient)
             if code != 250:
                 return code, text
-            return c.data(content)
+            try:
+                return c.data(content)
+            except smtplib.SMTPDataError as refused:  # before the content
+                return refused.smtp_code, refused.smtp_error
 
     def test_one_bit_changed_is_answered_451_and_never_sent(self):
         local, _, domain = self.tag.partition("@")
@@ -85,6 +88,23 @@ class Agent(unittest.TestCase):
         code, text = self.give(self.tag, message(
             "sales@example.com", ["x@far.test"], "second", body="other"))
         self.assertEqual(code, 451, text)
+        self.assertEqual(len(self.stack.sim.journal(self.since, False)), 1)
+
+    def test_a_bad_certificate_is_refused_and_named(self):
+        content = message("sales@example.com", ["x@far.test"], "cert")
+        for kind, said in (("expired", "expired"),
+                           ("wrong_name", "smtp.gmail.com"),
+                           ("self_signed", "self-signed"),
+                           ("no_sni", "self-signed")):
+            self.stack.sim.fault("cert", kind=kind, count=1)
+            code, text = self.give(self.tag, content)
+            self.assertEqual(code, 451, (kind, text))
+            self.assertIn(said, text.decode(), kind)
+            # A log-in that failed stands for a few seconds.
+            self.stack.deliver.stop()
+            self.stack.deliver.start()
+        code, text = self.give(self.tag, content)
+        self.assertEqual(code, 250, text)
         self.assertEqual(len(self.stack.sim.journal(self.since, False)), 1)
 
     def test_bad_input_is_answered_and_leaves_the_agent_as_it_was(self):

@@ -825,6 +825,34 @@ test_lines_for_the_mta(void **state)
     }
 }
 
+/* Without a reply the cause is ours to tell: it must reach the MTA's queue. */
+static void
+test_lines_without_a_reply(void **state)
+{
+    static const struct {
+        enum smtp_stage stage;
+        const char *text, *line;
+    } rows[] = {
+        {STAGE_STARTTLS, "certificate has expired",
+         "451 4.4.0 no session with Gmail: the connection was lost "
+         "(certificate has expired)\r\n"},
+        {STAGE_MAIL, "", "451 4.4.2 the connection was lost\r\n"},
+        {STAGE_CONTENT, "timeout while sending",
+         "451 4.4.2 the connection was lost (timeout while sending)\r\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct verdict v = outcome_judge_lost(rows[i].stage, false, false);
+        struct reply r = {.code = 0};
+        char line[LMTP_REPLY_MAX];
+
+        strcpy(r.text, rows[i].text);
+        outcome_lmtp_reply(&v, &r, line);
+        assert_string_equal(line, rows[i].line);
+    }
+}
+
 static void
 test_lines_from_odd_values(void **state)
 {
@@ -840,8 +868,10 @@ test_lines_from_odd_values(void **state)
                 struct verdict v = {.kind = (enum outcome_kind)k,
                                     .scope = (enum outcome_scope)s,
                                     .meaning = meanings[m]};
-                struct reply empty = {.code = 550};
+                struct reply empty = {.code = 550}, none = r;
 
+                none.code = 0;
+                check_line(&v, &none);
                 check_line(&v, &r);
                 check_line(&v, &empty);
                 check_line(&v, NULL);
@@ -878,6 +908,7 @@ main(void)
         cmocka_unit_test(test_lost_sessions),
         cmocka_unit_test(test_no_reply_is_a_lost_session),
         cmocka_unit_test(test_lines_for_the_mta),
+        cmocka_unit_test(test_lines_without_a_reply),
         cmocka_unit_test(test_lines_from_odd_values),
         cmocka_unit_test(test_names),
     };
