@@ -245,6 +245,9 @@ static const struct schema_row deliver_rows[] = {
     {"connections", &schema_number, SCHEMA_AT(top, p.deliver.connections_max),
      .min = 1, .max = 10000, .unset = "512",
      .help = "LMTP connections at once"},
+    {"sessions", &schema_number, SCHEMA_AT(top, p.deliver.sessions_max),
+     .min = 1, .max = 100000, .unset = "4096",
+     .help = "sessions kept open, all accounts together"},
 };
 
 static const struct schema_row state_rows[] = {
@@ -415,6 +418,7 @@ compile_tree(struct compile *c, const struct node *root)
     p->milter.reinject_from = top->reinject_from.network;
     p->deliver.listen = top->p.deliver.listen;
     p->deliver.connections_max = top->p.deliver.connections_max;
+    p->deliver.sessions_max = top->p.deliver.sessions_max;
     p->state.directory = top->p.state.directory;
     p->state.runtime = top->p.state.runtime;
     p->state.accounts = top->p.state.accounts;

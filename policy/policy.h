@@ -241,6 +241,7 @@ struct policy {
     struct {
         const char *listen;       /* "unix:/path" or "inet:port@host" */
         unsigned connections_max; /* LMTP connections at once */
+        unsigned sessions_max;    /* kept open, all accounts together */
     } deliver;
     struct {
         const char *directory, *runtime;

@@ -28,7 +28,7 @@ struct agent {
     struct listener *listener;
     struct control *control;
     char hostname[256];
-    uint64_t swept_ms;
+    uint64_t ticked_ms, swept_ms;
 };
 
 static void
@@ -258,10 +258,12 @@ start(struct agent *a, const struct policy *p)
         log_error("ledger: what was spent cannot be read: %s", err);
         return false;
     }
-    a->env.pool = pool_new(&(struct pool_options){.quota = a->env.quota,
-                                                  .status = a->status,
-                                                  .clock = &clock_real,
-                                                  .hostname = a->hostname});
+    a->env.pool = pool_new(
+        &(struct pool_options){.quota = a->env.quota,
+                               .status = a->status,
+                               .clock = &clock_real,
+                               .hostname = a->hostname,
+                               .sessions_max = p->deliver.sessions_max});
     if (a->env.pool == NULL)
         return false;
     a->control = control_open(p->state.runtime, &a->env, err, sizeof err);
@@ -325,6 +327,9 @@ tick(struct agent *a)
 {
     uint64_t now_ms = quota_now_ms(a->env.quota);
 
+    if (now_ms - a->ticked_ms < TICK_MS)
+        return; /* woken by a connection */
+    a->ticked_ms = now_ms;
     pool_tick(a->env.pool);
     quota_beat(a->env.quota);
     if (now_ms - a->swept_ms >= SWEEP_MS) {

@@ -98,21 +98,19 @@ take_idle(struct wish *x, struct session **ret_retired)
     entry_retire_due(x->p, e, false, ret_retired);
     for (struct session **at = &e->idle; *at != NULL;)
         if (strcmp((*at)->target, x->target) != 0)
-            entry_retire(at, ret_retired); /* configured otherwise since */
+            entry_retire(x->p, at, ret_retired); /* configured otherwise */
         else
             at = &(*at)->next;
     if (x->fresh && e->idle != NULL) {
         /* Its place is needed, and its age is suspect. */
         if (e->open >= entry_limit(e, pool_now_ms(x->p)))
-            entry_retire(&e->idle, ret_retired);
+            entry_retire(x->p, &e->idle, ret_retired);
         return NULL;
     }
-    s = e->idle;
-    if (s == NULL)
+    if (e->idle == NULL)
         return NULL;
-    e->idle = s->next;
-    s->next = NULL;
-    e->n_idle--;
+    s = entry_take_idle(x->p, &e->idle);
+    entry_lent(e, s, pool_now_ms(x->p));
     x->p->n_leased++;
     return s;
 }
@@ -121,6 +119,7 @@ static void
 gone(struct pool_sessions *p, struct entry *e)
 {
     e->open--;
+    p->n_open--;
     p->n_leased--;
     if (p->n_leased == 0)
         pthread_cond_broadcast(&p->idle);
@@ -185,13 +184,18 @@ try_new(struct wish *x)
 {
     struct pool_sessions *p = x->p;
     struct entry *e = x->e;
-    struct session *s;
+    struct session *s, *evicted = NULL;
 
+    if (p->n_open >= p->o.sessions_max && p->oldest != NULL)
+        entry_retire_oldest(p, &evicted);
     e->open++;
+    p->n_open++;
     p->n_leased++;
+    entry_login_charge(e, pool_now_ms(p));
     entry_publish(p, e);
     entry_queue_leave(e, &x->w);
     pthread_mutex_unlock(&p->lock);
+    dismiss(p, evicted);
     s = pool_log_in(p, x->m, x->deadline_ms, &x->lease);
     if (s != NULL) {
         s->entry = e;
@@ -207,9 +211,12 @@ try_new(struct wish *x)
     entry_queue_first(e, &x->w); /* the caller leaves it again */
     if (s != NULL) {
         e->failure_until_ms = 0;
+        entry_lent(e, s, pool_now_ms(p));
         x->lease = (struct lease){.session = s};
         return true;
     }
+    if (x->lease.stage != STAGE_AUTH || x->lease.reply.code == 0)
+        entry_login_uncharge(e); /* Gmail has counted nothing */
     gone(p, e);
     remember_failure(x);
     /* Others of this account work: better wait for one of them. */
@@ -229,6 +236,28 @@ fail_stopping(struct wish *x)
 {
     pool_fail(&x->lease, SCOPE_CLIENT, STAGE_CONNECT, "the agent is stopping",
               "");
+}
+
+/* Would it wait too long behind others? */
+static bool
+is_too_far_back(const struct wish *x, uint64_t now)
+{
+    size_t before;
+    uint64_t ms = entry_expected_ms(x->e, &x->w, now, &before);
+
+    return before >= POOL_LINE_MIN && ms >= POOL_LINE_MS;
+}
+
+/* The account's log-ins are paced, and none is allowed before `at`: false =
+ * there is nothing else to wait for in time. */
+static bool
+may_wait_for_login(struct wish *x, uint64_t at)
+{
+    if (x->e->open > 0 || at < x->deadline_ms)
+        return true;
+    pool_fail(&x->lease, SCOPE_ACCOUNT, STAGE_CONNECT,
+              "the account has logged in too often lately", "");
+    return false;
 }
 
 /* With the lock; ends with x->lease filled in. */
@@ -262,9 +291,22 @@ wait_in_line(struct wish *x)
             }
             until = sooner(until, e->failure_until_ms);
         } else if (first && e->open < entry_limit(e, now)) {
-            if (try_new(x))
+            uint64_t at = entry_login_at(e);
+
+            if (at <= now) {
+                if (try_new(x))
+                    return;
+                continue;
+            }
+            if (!may_wait_for_login(x, at))
                 return;
-            continue;
+            until = sooner(until, at);
+        } else if (!first && is_too_far_back(x, now)) {
+            pool_fail(&x->lease, SCOPE_ACCOUNT, STAGE_CONNECT,
+                      "the account's sessions are busy, and others wait "
+                      "for them",
+                      "");
+            return;
         }
         entry_cond_wait(&x->w.turn, &x->p->lock, until - now);
     }
@@ -289,7 +331,10 @@ pool_lease(struct pool_sessions *p, const struct mailbox *m,
     if (x.e == NULL) {
         pool_fail(&x.lease, SCOPE_CLIENT, STAGE_CONNECT, "out of memory", "");
     } else {
-        entry_queue_last(x.e, &x.w);
+        if (fresh) /* it has waited, and had its turn */
+            entry_queue_first(x.e, &x.w);
+        else
+            entry_queue_last(x.e, &x.w);
         wait_in_line(&x);
         entry_queue_leave(x.e, &x.w);
         x.e->pinned--;
@@ -310,30 +355,29 @@ pool_return(struct pool_sessions *p, struct session *s, bool usable)
 
     pthread_mutex_lock(&p->lock);
     now = pool_now_ms(p);
-    if (smtp_halve(s->smtp) && now >= e->cap_until_ms)
+    if (smtp_halve(s->smtp))
         entry_halve(e, now);
+    entry_returned(e, s, now);
     s->idle_since_ms = now;
     e->used_ms = now;
     if (!usable || atomic_load(&p->draining) || !session_ready(s) ||
         entry_is_due(p, s) || e->open > entry_limit(e, now)) {
         gone(p, e);
         s->entry = NULL;
+        s->next = NULL;
         retired = s;
     } else {
-        s->next = e->idle;
-        e->idle = s;
-        e->n_idle++;
+        entry_add_idle(p, s);
         p->n_leased--;
         if (p->n_leased == 0)
             pthread_cond_broadcast(&p->idle);
         entry_publish(p, e);
         entry_wake(e);
+        if (p->n_open > p->o.sessions_max)
+            entry_retire_oldest(p, &retired);
     }
     pthread_mutex_unlock(&p->lock);
-    if (retired == NULL)
-        return;
-    retired->next = NULL;
-    if (session_ready(retired))
+    if (retired != NULL && session_ready(retired))
         dismiss(p, retired);
     else
         session_close(retired);
@@ -356,7 +400,8 @@ static bool
 is_forgotten(const struct entry *e, uint64_t now)
 {
     return e->open == 0 && e->pinned == 0 && now - e->used_ms >= FORGET_MS &&
-           now >= e->failure_until_ms && now >= e->cap_until_ms;
+           now >= e->failure_until_ms && entry_limit(e, now) == e->max &&
+           now >= e->logins_until_ms;
 }
 
 /* Takes all due (or all) idle sessions out.  With the lock. */

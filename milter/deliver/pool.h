@@ -4,8 +4,9 @@
  *
  * One session serves one account for its life (Gmail: no identity changes).
  * At most sessions.max of an account are open at once; they are retired by
- * age, idleness, number of messages, and the token's expiry.  Any thread;
- * a leased session belongs to one thread.
+ * age, idleness, number of messages, and the token's expiry, and the least
+ * recently used of all accounts' when too many are kept.  Log-ins of an account
+ * are paced.  Any thread; a leased session belongs to one thread.
  */
 #ifndef DELIVER_POOL_H
 #define DELIVER_POOL_H
@@ -27,6 +28,9 @@ struct pool_options {
     struct status_reader *status; /* borrowed: tokens */
     const struct clock *clock;
     const char *hostname; /* EHLO name */
+    /* Kept open, all accounts together.  Sessions in use do not make way: they
+     * are as many as the MTA's connections. */
+    size_t sessions_max;
 };
 
 struct pool_sessions *pool_new(const struct pool_options *o);
@@ -52,7 +56,12 @@ struct lease {
  * the spot: asked for through quota_want_token and waited for.  A log-in that
  * failed stands for a few seconds for those who wait behind it.  Texts that
  * are no reply of the server (a token's trouble, a file's) are in reply.text,
- * with code 0.  `fresh`: never an already used session (after a stale one). */
+ * with code 0.  `fresh`: never an already used session (after a stale one).
+ *
+ * Not everybody may wait: those whose turn is seconds away, by what a session
+ * is held lately, go when POOL_LINE_MIN wait before them.  They would fill the
+ * MTA's connections of their queue, and accounts that share it would starve. */
+enum { POOL_LINE_MIN = 2, POOL_LINE_MS = 3000 };
 struct lease pool_lease(struct pool_sessions *p, const struct mailbox *m,
                         uint64_t deadline_ms, bool fresh);
 

@@ -10,7 +10,8 @@
 
 enum {
     WAIT_SLICE_MS = 1000, /* a clock that jumps is noticed after this */
-    HALVED_MS = 600 * 1000,
+    GROW_MS = 300 * 1000, /* a halved limit grows by one */
+    BURST_MS = 60 * 1000, /* replies to what was under way at the halving */
 };
 
 bool
@@ -64,6 +65,7 @@ entry_take(struct pool_sessions *p, const struct mailbox *m)
         if (e == NULL)
             return NULL;
         e->id = m->id;
+        e->moved_ms = pool_now_ms(p);
         *at = e;
     }
     e->pinned++;
@@ -84,14 +86,79 @@ entry_publish(struct pool_sessions *p, const struct entry *e)
 unsigned
 entry_limit(const struct entry *e, uint64_t now)
 {
-    return now < e->cap_until_ms && e->cap < e->max ? e->cap : e->max;
+    uint64_t grown = (now - e->cap_since_ms) / GROW_MS;
+
+    return e->cap != 0 && e->cap + grown < e->max ? e->cap + (unsigned)grown
+                                                  : e->max;
 }
 
 void
 entry_halve(struct entry *e, uint64_t now)
 {
+    if (e->cap != 0 && now - e->cap_since_ms < BURST_MS)
+        return;
     e->cap = e->open > 1 ? e->open / 2 : 1;
-    e->cap_until_ms = now + HALVED_MS;
+    e->cap_since_ms = now;
+}
+
+/* ---- the pace of log-ins ---- */
+
+uint64_t
+entry_login_at(const struct entry *e)
+{
+    static const uint64_t burst_ms =
+        (uint64_t)(POOL_LOGIN_BURST - 1) * POOL_LOGIN_MS;
+    /* All of its sessions may start at once. */
+    uint64_t more_ms = (uint64_t)e->max * POOL_LOGIN_MS;
+
+    return e->logins_until_ms > burst_ms + more_ms
+               ? e->logins_until_ms - burst_ms - more_ms
+               : 0;
+}
+
+void
+entry_login_charge(struct entry *e, uint64_t now)
+{
+    if (e->logins_until_ms < now)
+        e->logins_until_ms = now;
+    e->logins_until_ms += POOL_LOGIN_MS;
+    e->moved_ms = now;
+}
+
+void
+entry_login_uncharge(struct entry *e)
+{
+    e->logins_until_ms -= POOL_LOGIN_MS;
+}
+
+/* ---- how long sessions are held ---- */
+
+void
+entry_lent(struct entry *e, struct session *s, uint64_t now)
+{
+    s->leased_ms = now;
+    e->moved_ms = now;
+}
+
+void
+entry_returned(struct entry *e, const struct session *s, uint64_t now)
+{
+    e->held_ms = (7 * e->held_ms + (now - s->leased_ms)) / 8;
+    e->moved_ms = now;
+}
+
+uint64_t
+entry_expected_ms(const struct entry *e, const struct waiter *w, uint64_t now,
+                  size_t *ret_before)
+{
+    uint64_t still_ms = now - e->moved_ms; /* nothing has moved since */
+    uint64_t turn_ms = e->held_ms > still_ms ? e->held_ms : still_ms;
+    size_t before = 0;
+
+    for (const struct waiter *x = e->first; x != NULL && x != w; x = x->next)
+        before++;
+    *ret_before = before;
+    return (before + 1) * turn_ms / entry_limit(e, now);
 }
 
 void
@@ -155,17 +222,60 @@ is_idle_too_long(const struct pool_sessions *p, const struct session *s)
 }
 
 void
-entry_retire(struct session **at, struct session **list)
+entry_add_idle(struct pool_sessions *p, struct session *s)
 {
-    struct session *s = *at;
     struct entry *e = s->entry;
 
+    s->next = e->idle;
+    e->idle = s;
+    e->n_idle++;
+    s->older = p->newest;
+    s->newer = NULL;
+    if (p->newest != NULL)
+        p->newest->newer = s;
+    else
+        p->oldest = s;
+    p->newest = s;
+}
+
+struct session *
+entry_take_idle(struct pool_sessions *p, struct session **at)
+{
+    struct session *s = *at;
+
     *at = s->next;
-    e->n_idle--;
-    e->open--;
+    s->next = NULL;
+    s->entry->n_idle--;
+    *(s->older != NULL ? &s->older->newer : &p->oldest) = s->newer;
+    *(s->newer != NULL ? &s->newer->older : &p->newest) = s->older;
+    s->older = s->newer = NULL;
+    return s;
+}
+
+void
+entry_retire(struct pool_sessions *p, struct session **at,
+             struct session **list)
+{
+    struct session *s = entry_take_idle(p, at);
+
+    s->entry->open--;
+    p->n_open--;
     s->entry = NULL;
     s->next = *list;
     *list = s;
+}
+
+void
+entry_retire_oldest(struct pool_sessions *p, struct session **list)
+{
+    struct session *s = p->oldest;
+    struct entry *e = s->entry;
+    struct session **at = &e->idle;
+
+    while (*at != s)
+        at = &(*at)->next;
+    entry_retire(p, at, list);
+    entry_publish(p, e);
 }
 
 void
@@ -176,7 +286,7 @@ entry_retire_due(struct pool_sessions *p, struct entry *e, bool all,
 
     while (*at != NULL)
         if (all || entry_is_due(p, *at) || is_idle_too_long(p, *at))
-            entry_retire(at, list);
+            entry_retire(p, at, list);
         else
             at = &(*at)->next;
 }

@@ -13,6 +13,10 @@
 
 enum { POOL_BUCKETS = 4096 };
 
+/* Log-ins of one account: a burst, then one in POOL_LOGIN_MS.  Gmail answers
+ * about a hundred in an hour, and fewer in a row, with 454 4.7.0. */
+enum { POOL_LOGIN_BURST = 20, POOL_LOGIN_MS = 60 * 1000 };
+
 /* Retired at most this long before the token's expiry: Gmail ends a session
  * with its token, and a message must not be in the middle of it. */
 enum { POOL_TOKEN_MARGIN_S = 120 };
@@ -28,7 +32,9 @@ struct pool_sessions {
     pthread_mutex_t lock; /* of all entries; never held over I/O */
     pthread_cond_t idle;  /* the last leased session came back */
     struct entry **bucket;
-    size_t n_leased; /* leased, or being logged in */
+    size_t n_leased;                 /* leased, or being logged in */
+    size_t n_open;                   /* those, and the idle ones */
+    struct session *oldest, *newest; /* idle */
     atomic_bool draining;
     struct session *leaving; /* QUIT said, not closed */
     pthread_mutex_t tls_lock;

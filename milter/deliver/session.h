@@ -23,9 +23,11 @@ struct session {
     char info[300];
     /* The pool's own, under its lock while the session is idle. */
     struct session *next;
+    struct session *older, *newer; /* of all idle ones, by their last use */
     struct entry *entry;
     char *target;       /* all that makes it safe to share; owned */
     uint64_t opened_ms; /* the pool's clock */
+    uint64_t leased_ms;
     uint64_t idle_since_ms;
     int64_t retire_at_s; /* Unix time, before its token ends; 0 = no token */
 };

@@ -112,7 +112,8 @@ new_pool(struct stage *s)
     struct pool_options o = {.quota = s->quota,
                              .status = s->status,
                              .clock = &stage_clock,
-                             .hostname = "relay.example.com"};
+                             .hostname = "relay.example.com",
+                             .sessions_max = 100};
     struct pool_sessions *p = pool_new(&o);
 
     assert_non_null(p);
@@ -655,7 +656,7 @@ test_first_come_first_served(void **state)
     for (int i = 0; i < N; i++) {
         crowd[i].order = &order;
         crowd_start(&crowd[i], s, LONG_MS);
-        usleep(100000); /* let it get in line */
+        usleep(30000); /* let it get in line */
     }
     assert_int_equal(atomic_load(&order), 0);
     pool_return(s->pool, held, true);
@@ -766,15 +767,158 @@ test_halved(void **state)
     a[1] = lease(s);
     l = lease_for(s, 100, false);
     assert_null(l.session);
-    atomic_fetch_add(&jumped_ms, 590000); /* the sessions are not yet old */
+    atomic_fetch_add(&jumped_ms, 290000);
     l = lease_for(s, 100, false);
     assert_null(l.session);
-    atomic_fetch_add(&jumped_ms, 20000);
+    atomic_fetch_add(&jumped_ms, 10000); /* it grows by one */
+    l = lease_for(s, LONG_MS, false);
+    assert_non_null(l.session);
+    a[2] = l.session;
+    l = lease_for(s, 100, false);
+    assert_null(l.session);
+    atomic_fetch_add(&jumped_ms, 300000); /* and by another one */
     l = lease_for(s, LONG_MS, false);
     assert_non_null(l.session);
     pool_return(s->pool, l.session, true);
-    pool_return(s->pool, a[0], true);
-    pool_return(s->pool, a[1], true);
+    for (int i = 0; i < 3; i++)
+        pool_return(s->pool, a[i], true);
+    tear_down(s);
+}
+
+/* Whoever's turn is seconds away goes, so that its place among the MTA's
+ * connections is free for other accounts. */
+static void
+test_line_of_a_slow_account(void **state)
+{
+    enum { N = POOL_LINE_MIN + 4 };
+    struct stage *s = set_up(AUTH_NONE);
+    struct crowd crowd[N] = {0};
+    struct session *held;
+    int waited = 0;
+
+    (void)state;
+    s->account.sessions.max = 1;
+    held = lease(s);
+    for (int i = 0; i < N; i++)
+        crowd_start(&crowd[i], s, LONG_MS);
+    usleep(300000); /* in line */
+    atomic_fetch_add(&jumped_ms, POOL_LINE_MS);
+    usleep(2500000); /* all have looked at the clock again */
+    pool_return(s->pool, held, true);
+    for (int i = 0; i < N; i++) {
+        crowd_join(&crowd[i]);
+        if (crowd[i].lease.session != NULL) {
+            waited++;
+            continue;
+        }
+        assert_int_equal(crowd[i].lease.verdict.kind, OUTCOME_DEFERRED);
+        assert_int_equal(crowd[i].lease.verdict.scope, SCOPE_ACCOUNT);
+        assert_non_null(strstr(crowd[i].lease.verdict.meaning, "busy"));
+    }
+    assert_int_equal(waited, POOL_LINE_MIN);
+    assert_int_equal(atomic_load(&s->liar.messages), POOL_LINE_MIN);
+    tear_down(s);
+}
+
+/* The next one is known to be slow: there is no waiting to find out. */
+static void
+test_line_is_judged_by_the_past(void **state)
+{
+    struct stage *s = set_up(AUTH_NONE);
+    struct crowd crowd[POOL_LINE_MIN] = {0};
+    struct lease l;
+
+    (void)state;
+    s->account.sessions.max = 1;
+    for (int i = 0; i < 3; i++) { /* each holds it long */
+        struct session *a = lease(s);
+
+        atomic_fetch_add(&jumped_ms, 10000);
+        pool_return(s->pool, a, true);
+    }
+    l = lease_for(s, LONG_MS, false);
+    assert_non_null(l.session);
+    for (int i = 0; i < POOL_LINE_MIN; i++)
+        crowd_start(&crowd[i], s, LONG_MS);
+    usleep(300000);
+    assert_null(lease_for(s, LONG_MS, false).session);
+    pool_return(s->pool, l.session, true);
+    for (int i = 0; i < POOL_LINE_MIN; i++) {
+        crowd_join(&crowd[i]);
+        assert_non_null(crowd[i].lease.session);
+    }
+    tear_down(s);
+}
+
+/* ---- many accounts ---- */
+
+static void
+test_least_recently_used_goes(void **state)
+{
+    enum { ACCOUNTS = 4, KEPT = 2 };
+    struct stage *s = set_up(AUTH_NONE);
+    struct mailbox m[ACCOUNTS];
+    struct session *a[ACCOUNTS];
+
+    (void)state;
+    pool_free(s->pool);
+    s->pool = pool_new(&(struct pool_options){.quota = s->quota,
+                                              .status = s->status,
+                                              .clock = &stage_clock,
+                                              .hostname = "relay.example.com",
+                                              .sessions_max = KEPT});
+    for (int i = 0; i < ACCOUNTS; i++) {
+        struct lease l;
+
+        m[i] = s->mailbox;
+        m[i].id = (uint64_t)(100 + i);
+        l = pool_lease(s->pool, &m[i], stage_boot_ms(NULL) + LONG_MS, false);
+        assert_non_null(l.session);
+        a[i] = l.session;
+    }
+    /* All are in use: none has to go for another. */
+    assert_int_equal(atomic_load(&s->liar.open), ACCOUNTS);
+    for (int i = 0; i < ACCOUNTS; i++)
+        pool_return(s->pool, a[i], true);
+    pool_tick(s->pool);
+    expect_count("open", &s->liar.open, KEPT);
+    for (int i = 0; i < ACCOUNTS; i++) { /* the last two were kept */
+        struct lease l = pool_lease(s->pool, &m[ACCOUNTS - 1 - i],
+                                    stage_boot_ms(NULL) + LONG_MS, false);
+
+        assert_non_null(l.session);
+        pool_return(s->pool, l.session, true);
+        pool_tick(s->pool);
+        assert_int_equal(atomic_load(&s->liar.connections),
+                         i < KEPT ? ACCOUNTS : ACCOUNTS + 1 + i - KEPT);
+        expect_count("open", &s->liar.open, KEPT);
+    }
+    tear_down(s);
+}
+
+static void
+test_pace_of_logins(void **state)
+{
+    enum { BURST = 22 }; /* POOL_LOGIN_BURST, and a session each */
+    struct stage *s = set_up(AUTH_NONE);
+    struct lease l;
+
+    (void)state;
+    s->account.sessions.messages = 1; /* a log-in for each message */
+    for (int i = 0; i < BURST; i++)
+        assert_int_equal(send_one(s), OUTCOME_SENT);
+    l = lease_for(s, 1000, false);
+    assert_null(l.session);
+    assert_int_equal(l.verdict.kind, OUTCOME_DEFERRED);
+    assert_non_null(strstr(l.verdict.meaning, "too often"));
+    assert_int_equal(atomic_load(&s->liar.connections), BURST);
+    atomic_fetch_add(&jumped_ms, 60000);
+    assert_int_equal(send_one(s), OUTCOME_SENT);
+    l = lease_for(s, 1000, false);
+    assert_null(l.session);
+    /* It is waited for when it is near. */
+    atomic_fetch_add(&jumped_ms, 59000);
+    assert_int_equal(send_one(s), OUTCOME_SENT);
     tear_down(s);
 }
 
@@ -1080,6 +1224,10 @@ main(void)
         cmocka_unit_test(test_one_failure_for_all),
         cmocka_unit_test(test_failure_beside_a_good_session),
         cmocka_unit_test(test_halved),
+        cmocka_unit_test(test_line_of_a_slow_account),
+        cmocka_unit_test(test_line_is_judged_by_the_past),
+        cmocka_unit_test(test_least_recently_used_goes),
+        cmocka_unit_test(test_pace_of_logins),
         cmocka_unit_test(test_fresh),
         cmocka_unit_test(test_password),
         cmocka_unit_test(test_token),
