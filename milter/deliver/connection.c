@@ -11,8 +11,11 @@
 
 enum {
     /* RFC 5321 4.5.3.2.7: a server waits at least five minutes for the next
-     * command; content comes in blocks (4.5.3.2.5: three minutes each). */
+     * command, the whole of it; content comes in blocks (4.5.3.2.5: three
+     * minutes each), and holds a session with Gmail meanwhile. */
     COMMAND_MS = 5 * 60 * 1000,
+    BLOCK_MS = 3 * 60 * 1000,
+    CONTENT_MS = 30 * 60 * 1000,
     WRITE_MS = 60 * 1000,
     READ_MAX = 32 * 1024,
 };
@@ -21,7 +24,34 @@ struct serving {
     struct connection *c;
     struct lmtp lmtp;
     struct relay *relay; /* the transaction; NULL = none */
+    uint64_t progress;   /* of lmtp, when the deadline was set */
+    uint64_t deadline_ms, content_until_ms;
 };
+
+static uint64_t
+now_ms(const struct serving *s)
+{
+    return clock_boot_ms(s->c->env->clock);
+}
+
+/* The time runs from the last progress, not from the last octet. */
+static void
+set_deadline(struct serving *s)
+{
+    if (s->deadline_ms != 0 && s->progress == s->lmtp.progress)
+        return;
+    s->progress = s->lmtp.progress;
+    s->deadline_ms = now_ms(s) + COMMAND_MS;
+    if (!lmtp_in_content(&s->lmtp)) {
+        s->content_until_ms = 0;
+        return;
+    }
+    if (s->content_until_ms == 0)
+        s->content_until_ms = now_ms(s) + CONTENT_MS;
+    s->deadline_ms = now_ms(s) + BLOCK_MS;
+    if (s->deadline_ms > s->content_until_ms)
+        s->deadline_ms = s->content_until_ms;
+}
 
 static void
 end_transaction(struct serving *s)
@@ -68,11 +98,26 @@ on_rcpt(struct serving *s)
 }
 
 static void
+on_content(struct serving *s)
+{
+    if (!lmtp_is_too_large(&s->lmtp)) /* else the disk is not filled with it */
+        relay_content(s->relay, s->lmtp.content.at, s->lmtp.content.len);
+}
+
+static void
 on_end(struct serving *s)
 {
-    relay_finish(s->relay);
+    bool too_large = lmtp_is_too_large(&s->lmtp);
+
+    if (too_large)
+        log_warn("queue=%s outcome=refused reply=\"552 5.3.4 Message is too "
+                 "large\" limit=%d",
+                 s->lmtp.ident, LMTP_SIZE_MAX);
+    else
+        relay_finish(s->relay);
     for (size_t i = 0; i < relay_recipients(s->relay); i++)
-        lmtp_answer(&s->lmtp, relay_reply(s->relay, i));
+        lmtp_answer(&s->lmtp, too_large ? "552 5.3.4 Message is too large"
+                                        : relay_reply(s->relay, i));
     lmtp_end(&s->lmtp);
     end_transaction(s);
 }
@@ -100,7 +145,7 @@ work(struct serving *s)
                 end_transaction(s);
             break;
         case LMTP_CONTENT:
-            relay_content(s->relay, s->lmtp.content.at, s->lmtp.content.len);
+            on_content(s);
             break;
         case LMTP_END:
             on_end(s);
@@ -142,8 +187,11 @@ connection_serve(struct connection *c)
             buf_add_text(&s.lmtp.out, "421 4.3.2 Shutting down\r\n");
             break;
         }
-        result = stream_read(c->stream, input, sizeof input,
-                             clock_boot_ms(c->env->clock) + COMMAND_MS, &n);
+        set_deadline(&s);
+        result = now_ms(&s) >= s.deadline_ms
+                     ? STREAM_ETIMEOUT
+                     : stream_read(c->stream, input, sizeof input,
+                                   s.deadline_ms, &n);
         if (result == STREAM_ETIMEOUT)
             buf_add_text(&s.lmtp.out, "421 4.4.2 Timeout\r\n");
         if (result != STREAM_OK)

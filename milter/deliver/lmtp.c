@@ -71,6 +71,7 @@ transaction_reset(struct lmtp *l)
     l->has_mail = false;
     l->n_recipients = 0;
     l->smtputf8 = l->body_8bit = false;
+    l->content_size = 0;
 }
 
 static enum lmtp_event
@@ -128,14 +129,29 @@ path_of(struct slice *rest, const char *keyword, struct slice *ret)
 }
 
 static bool
+is_above_limit(struct slice digits)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < digits.len && n <= LMTP_SIZE_MAX; i++)
+        if (digits.at[i] >= '0' && digits.at[i] <= '9')
+            n = n * 10 + (uint64_t)(digits.at[i] - '0');
+    return n > LMTP_SIZE_MAX;
+}
+
+static bool
 mail_parameter(struct lmtp *l, struct slice p)
 {
     if (slice_eq_nocase(p, SLICE_LIT("SMTPUTF8")))
         return l->smtputf8 = true;
     if (slice_eq_nocase(p, SLICE_LIT("BODY=8BITMIME")))
         return l->body_8bit = true;
-    return slice_eq_nocase(p, SLICE_LIT("BODY=7BIT")) ||
-           (p.len > 5 && strncasecmp(p.at, "SIZE=", 5) == 0);
+    if (p.len > 5 && strncasecmp(p.at, "SIZE=", 5) == 0) {
+        l->content_size =
+            is_above_limit(slice_from(p, 5)) ? (uint64_t)LMTP_SIZE_MAX + 1 : 0;
+        return true;
+    }
+    return slice_eq_nocase(p, SLICE_LIT("BODY=7BIT"));
 }
 
 static enum lmtp_event
@@ -161,6 +177,10 @@ mail(struct lmtp *l, struct slice rest)
             bad(l, "555 5.5.4 Unsupported parameter of MAIL");
             return LMTP_NEED_INPUT;
         }
+    if (lmtp_is_too_large(l)) {
+        say(l, "552 5.3.4 Message is too large"); /* RFC 1870 6.1 */
+        return LMTP_NEED_INPUT;
+    }
     return ask(l, LMTP_MAIL);
 }
 
@@ -192,8 +212,9 @@ lhlo(struct lmtp *l)
                "250-8BITMIME\r\n"
                "250-SMTPUTF8\r\n"
                "250-ENHANCEDSTATUSCODES\r\n"
+               "250-SIZE %d\r\n"
                "250 XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\r\n",
-               l->hostname);
+               l->hostname, LMTP_SIZE_MAX);
 }
 
 /* RFC 3461 4: "+XX" stands for one octet. */
@@ -338,6 +359,7 @@ next_command(struct lmtp *l)
     while (l->state == COMMAND && take_line(l, &line)) {
         enum lmtp_event e = LMTP_NEED_INPUT;
 
+        l->progress++;
         if (l->skipping_line || line.len > LMTP_LINE_MAX - 2) {
             l->skipping_line = false;
             bad(l, "500 5.5.6 Line too long");
@@ -384,6 +406,8 @@ next_content(struct lmtp *l)
     struct slice s = pending(l);
     size_t from = 0, i = 0;
 
+    if (s.len == 0)
+        return LMTP_NEED_INPUT;
     while (i < s.len) {
         enum state before = (enum state)l->state;
 
@@ -405,6 +429,7 @@ next_content(struct lmtp *l)
             from = i + 1; /* held back: ".\r\n" ends, ".\rx" does not */
         } else if (l->state == ENDED) {
             l->eaten += i + 1;
+            l->progress++;
             return ask(l, LMTP_END);
         } else if (before == AFTER_DOT_CR) {
             static const char cr[] = "\r";
@@ -421,7 +446,22 @@ next_content(struct lmtp *l)
 run:
     l->content = (struct slice){s.at + from, i - from};
     l->eaten += l->state == AFTER_DOT && i < s.len ? i + 1 : i;
+    l->progress +=
+        (l->content_size % LMTP_PROGRESS + l->content.len) / LMTP_PROGRESS;
+    l->content_size += l->content.len;
     return l->content.len > 0 ? LMTP_CONTENT : LMTP_NEED_INPUT;
+}
+
+bool
+lmtp_in_content(const struct lmtp *l)
+{
+    return l->state != COMMAND && l->state != ASKED && l->state != CLOSED;
+}
+
+bool
+lmtp_is_too_large(const struct lmtp *l)
+{
+    return l->content_size > LMTP_SIZE_MAX;
 }
 
 enum lmtp_event

@@ -6,7 +6,7 @@
  * sends what has gathered in `out`.  Events marked "answer" stop the machine
  * until lmtp_answer() was called.  Commands pipelined behind one are kept.
  *
- * Sources: RFC 2033; RFC 5321 4.1 and 4.5.3.1; RFC 2920; Postfix
+ * Sources: RFC 2033; RFC 5321 4.1 and 4.5.3.1; RFC 1870; RFC 2920; Postfix
  * XFORWARD_README.  DSN is not offered: the MTA then sends success reports
  * itself.
  */
@@ -23,6 +23,10 @@ enum {
     LMTP_LINE_MAX = 4096,       /* octets of a command line, CRLF included */
     LMTP_RECIPIENTS_MAX = 1000, /* accepted in one transaction */
     LMTP_ERRORS_MAX = 20,       /* bad commands before we hang up */
+    /* Octets of a message: what Google takes anywhere (its MX hosts); each
+     * smarthost names its own, smaller limit. */
+    LMTP_SIZE_MAX = 157286400,
+    LMTP_PROGRESS = 64 * 1024, /* octets of content that count as progress */
     LMTP_INPUT_MAX = 128 * 1024,
     LMTP_OUTPUT_MAX = 1024 * 1024,
 };
@@ -47,6 +51,10 @@ struct lmtp {
     int state; /* enum in lmtp.c */
     int asked; /* the event that waits for its answer */
     bool greeted, has_mail, skipping_line;
+    /* Grows with each command and each LMTP_PROGRESS of content: a client that
+     * sends an octet now and then makes none. */
+    uint64_t progress;
+    uint64_t content_size; /* octets of this message so far */
 
     /* Of the last event; valid until the next call. */
     struct slice path, content;
@@ -65,6 +73,10 @@ enum lmtp_event lmtp_next(struct lmtp *l);
 
 /* One reply line, without CRLF: "250 2.1.5 OK". */
 void lmtp_answer(struct lmtp *l, const char *reply);
+
+/* Is content expected?  And is it more than LMTP_SIZE_MAX by now? */
+bool lmtp_in_content(const struct lmtp *l);
+bool lmtp_is_too_large(const struct lmtp *l);
 
 /* After the last answer to LMTP_END. */
 void lmtp_end(struct lmtp *l);

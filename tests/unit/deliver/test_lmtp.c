@@ -137,6 +137,13 @@ static const struct row {
      "LHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d> NOTIFY=NEVER\r\n",
      "reset mail(a@b) ", "", "555 5.5.4"},
     {"no brackets", "LHLO x\r\nMAIL FROM:a@b\r\n", "reset ", "", "501 5.5.4"},
+    {"as large as can be", "LHLO x\r\nMAIL FROM:<a@b> SIZE=157286400\r\n",
+     "reset mail(a@b) ", "", "250-SIZE 157286400\r\n"},
+    {"larger", "LHLO x\r\nMAIL FROM:<a@b> SIZE=157286401\r\n", "reset ", "",
+     "552 5.3.4"},
+    {"larger than 64 bits",
+     "LHLO x\r\nMAIL FROM:<a@b> SIZE=99999999999999999999999\r\n", "reset ", "",
+     "552 5.3.4"},
 };
 
 static void
@@ -186,6 +193,71 @@ nul_and_overlong_lines_are_refused(void **state)
 }
 
 static void
+too_many_recipients_are_refused(void **state)
+{
+    static const char rcpt[] = "RCPT TO:<c@d>\r\n";
+    struct buf in;
+    struct heard h;
+    size_t n = 0;
+
+    (void)state;
+    buf_init(&in, 1 << 20);
+    buf_add_text(&in, "LHLO x\r\nMAIL FROM:<a@b>\r\n");
+    for (unsigned i = 0; i < LMTP_RECIPIENTS_MAX + 2; i++)
+        buf_add_text(&in, rcpt);
+    play(in.at, in.len, 4096, &h);
+    for (const char *at = h.events.at; (at = strstr(at, "rcpt(")) != NULL; at++)
+        n++;
+    assert_int_equal(n, LMTP_RECIPIENTS_MAX);
+    assert_non_null(strstr(h.replies.at, "452 4.5.3 Too many recipients\r\n"
+                                         "452 4.5.3"));
+    assert_false(h.closed);
+    heard_free(&h);
+    buf_free(&in);
+}
+
+/* Counted as it comes, and no further than is asked. */
+static void
+content_past_the_limit_is_told(void **state)
+{
+    static char block[LMTP_INPUT_MAX / 2];
+    struct lmtp l;
+    struct heard h = {0};
+    uint64_t fed = 0, before;
+
+    (void)state;
+    memset(block, 'x', sizeof block);
+    buf_init(&h.events, 1 << 16);
+    buf_init(&h.content, 1 << 16); /* keeps the first of it alone */
+    buf_init(&h.replies, 1 << 16);
+    lmtp_init(&l, "relay.test");
+    assert_true(lmtp_feed(&l, OPEN, strlen(OPEN)));
+    work(&l, &h);
+    assert_true(lmtp_in_content(&l));
+    before = l.progress;
+    assert_true(lmtp_feed(&l, block, 100));
+    work(&l, &h);
+    assert_int_equal(l.progress, before); /* a drop is no progress */
+    for (fed = 100; fed + sizeof block <= LMTP_SIZE_MAX; fed += sizeof block) {
+        assert_true(lmtp_feed(&l, block, sizeof block));
+        work(&l, &h);
+    }
+    assert_int_equal(l.progress - before, fed / LMTP_PROGRESS);
+    assert_false(lmtp_is_too_large(&l));
+    assert_true(lmtp_feed(&l, block, sizeof block));
+    work(&l, &h);
+    assert_true(lmtp_is_too_large(&l));
+    assert_true(lmtp_feed(&l, "\r\n.\r\n", 5));
+    before = l.progress;
+    work(&l, &h);
+    assert_int_equal(l.progress, before + 1);
+    assert_false(lmtp_in_content(&l));
+    assert_false(lmtp_is_too_large(&l)); /* the next one begins at 0 */
+    lmtp_free(&l);
+    heard_free(&h);
+}
+
+static void
 too_many_errors_end_it(void **state)
 {
     char in[LMTP_ERRORS_MAX * 5 + 1] = "";
@@ -206,6 +278,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_dialogue_however_it_is_cut),
         cmocka_unit_test(nul_and_overlong_lines_are_refused),
+        cmocka_unit_test(too_many_recipients_are_refused),
+        cmocka_unit_test(content_past_the_limit_is_told),
         cmocka_unit_test(too_many_errors_end_it),
     };
 
