@@ -8,9 +8,9 @@
  * missing Message-ID and Date added (RFC 5322 3.6).
  *
  * The copy's lines all end in CRLF, the last one too: a run of CRs with or
- * without an LF behind it, and every bare LF, becomes one.  Otherwise what is
- * text to us could end the message for somebody further on, and the rest be
- * taken for another one (RFC 5321 2.3.8).
+ * without an LF behind it, and every bare LF, becomes one; NULs at the start of
+ * a line go.  Otherwise what is text to us could end the message for somebody
+ * further on, and the rest be taken for another one (RFC 5321 2.3.8).
  */
 #ifndef DELIVER_MESSAGE_H
 #define DELIVER_MESSAGE_H

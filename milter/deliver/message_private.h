@@ -15,11 +15,15 @@ enum { MESSAGE_BLOCK = 64 * 1024 };
  * to others further on, which is how a second message is smuggled inside the
  * first (RFC 5321 2.3.8, 4.1.1.4).  So on the way out every run of CRs with
  * or without an LF behind it, and every LF, is one CRLF; DATA and BDAT send
- * the same.  "CR CR LF", which broken programs make, stays one line end. */
+ * the same.  "CR CR LF", which broken programs make, stays one line end.
+ *
+ * NULs at the start of a line are dropped: servers that drop them all, behind
+ * our dot-stuffing, would see the dot behind them begin the line.  (A message
+ * has none: RFC 5322 3.5, RFC 6532.) */
 struct crlf {
     bool cr;    /* CRs were eaten; their line end is not written yet */
     bool start; /* at the start of a line */
-    bool stray; /* something was not CRLF */
+    bool stray; /* the octets are not the same */
 };
 
 enum { CRLF_MAX = 3 /* octets that one octet can become */ };
@@ -42,7 +46,9 @@ crlf_next(struct crlf *x, char c, char ret[CRLF_MAX])
         x->cr = false;
         x->start = true;
     }
-    if (c != '\n') {
+    if (c == '\0' && x->start) {
+        x->stray = true;
+    } else if (c != '\n') {
         ret[n++] = c;
         x->start = false;
     }
