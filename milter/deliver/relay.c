@@ -4,6 +4,7 @@
 #include "milter/deliver/relay.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,8 @@
 #include "milter/deliver/relay_private.h"
 #include "policy/address.h"
 #include "policy/decide.h"
+
+enum { HELPERS_MAX = 15 }; /* threads beside a connection's own */
 
 struct relay *
 relay_new(struct relay_env *env, const char *sender, const char *queue_id)
@@ -446,6 +449,57 @@ find_queue_id(struct relay *r)
     r->queue_id = copy;
 }
 
+static void
+finish_group(struct relay *r, struct group *g)
+{
+    if (r->failed) {
+        for (size_t k = 0; k < g->n; k++)
+            relay_end_rcpt(r, g->rcpt[k], OUTCOME_DEFERRED,
+                           "451 4.3.0 Content cannot be kept now");
+    } else if (g->session != NULL) {
+        relay_send_group(r, g);
+    } else if (needs_session(g)) {
+        relay_refuse_group(r, g);
+    }
+    relay_drop_session(r, g);
+    if (!r->failed) /* else the book knows nothing of this attempt */
+        count_waiting(r, g);
+}
+
+struct errand { /* the groups, one after the other, for several threads */
+    struct relay *r;
+    atomic_size_t next;
+};
+
+static void *
+run_errand(void *cookie)
+{
+    struct errand *e = cookie;
+    size_t i;
+
+    while ((i = atomic_fetch_add(&e->next, 1)) < e->r->n_groups)
+        finish_group(e->r, &e->r->group[i]);
+    return NULL;
+}
+
+/* Groups share nothing that one of them changes, and each has its session
+ * already or needs none of another's. */
+static void
+finish_groups(struct relay *r)
+{
+    struct errand e = {.r = r};
+    pthread_t helper[HELPERS_MAX];
+    size_t n = 0;
+
+    atomic_init(&e.next, 0);
+    while (n < HELPERS_MAX && n + 1 < r->n_groups &&
+           pthread_create(&helper[n], NULL, run_errand, &e) == 0)
+        n++;
+    run_errand(&e);
+    while (n > 0)
+        pthread_join(helper[--n], NULL);
+}
+
 void
 relay_finish(struct relay *r)
 {
@@ -459,22 +513,7 @@ relay_finish(struct relay *r)
     for (size_t i = 0; i < r->n && !r->failed; i++)
         if (r->rcpt[i]->sent_before)
             answer_sent_before(r, r->rcpt[i]);
-    for (size_t i = 0; i < r->n_groups; i++) {
-        struct group *g = &r->group[i];
-
-        if (r->failed) {
-            for (size_t k = 0; k < g->n; k++)
-                relay_end_rcpt(r, g->rcpt[k], OUTCOME_DEFERRED,
-                               "451 4.3.0 Content cannot be kept now");
-        } else if (g->session != NULL) {
-            relay_send_group(r, g);
-        } else if (needs_session(g)) {
-            relay_refuse_group(r, g);
-        }
-        relay_drop_session(r, g);
-        if (!r->failed) /* else the book knows nothing of this attempt */
-            count_waiting(r, g);
-    }
+    finish_groups(r);
 }
 
 size_t

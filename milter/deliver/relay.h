@@ -3,7 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Blocks while it waits for room, a session, Gmail and the disk; one thread
- * for each transaction.  Replies are lines without CRLF.  250 is answered for
+ * for each transaction, helped by others while the accounts of a transaction
+ * are served side by side.  Replies are lines without CRLF.  250 is answered for
  * a recipient only after Gmail has accepted the message for it.
  */
 #ifndef DELIVER_RELAY_H

@@ -5,14 +5,15 @@ import os
 import re
 import smtplib
 import socket
+import threading
 import unittest
 
 from tests.e2e.stack import Stack, message, wait_for
 
 
-def tagged_recipient(stack):
+def tagged_recipient(stack, sender="sales@example.com"):
     """A real tag, taken out of a real queue."""
-    stack.send("sales@example.com", "x@far.test")
+    stack.send(sender, "x@far.test")
 
     def found():
         text = stack.postfix.run("postqueue", "-p").stdout.decode()
@@ -105,6 +106,48 @@ class Agent(unittest.TestCase):
             self.stack.deliver.start()
         code, text = self.give(self.tag, content)
         self.assertEqual(code, 250, text)
+        self.assertEqual(len(self.stack.sim.journal(self.since, False)), 1)
+
+    def test_two_accounts_in_one_transaction_do_not_wait_for_each_other(self):
+        self.stack.deliver.stop()
+        alice = tagged_recipient(self.stack, "alice@example.com")
+        self.stack.deliver.start()
+        for slow, fast in (("sales@example.com", "alice@example.com"),
+                           ("alice@example.com", "sales@example.com")):
+            before = len(self.stack.deliver.log())
+            fault = self.stack.sim.fault("slow", stage="end", ms=1500,
+                                         account=slow)
+            with self.lmtp() as c:
+                c.mail("sales@example.com")
+                for tag in (self.tag, alice):
+                    self.assertEqual(c.rcpt(tag)[0], 250)
+                self.assertEqual(c.docmd("DATA")[0], 354)
+                c.send(message("a@b", ["x"], "both") + b".\r\n")
+                self.assertEqual([c.getreply()[0] for _ in range(2)],
+                                 [250, 250])
+            self.stack.sim.clear(fault)
+            order = re.findall(r"account=(\S+) outcome=sent",
+                               self.stack.deliver.log()[before:])
+            self.assertEqual(order, [fast, slow])
+            # The next round: other tickets.
+            self.stack.deliver.stop()
+            self.tag = tagged_recipient(self.stack)
+            alice = tagged_recipient(self.stack, "alice@example.com")
+            self.stack.deliver.start()
+
+    def test_a_second_attempt_while_the_first_runs_is_answered_451(self):
+        content = message("sales@example.com", ["x@far.test"], "twice")
+        self.stack.sim.fault("slow", stage="end", ms=1500, count=1)
+        first = []
+        thread = threading.Thread(
+            target=lambda: first.append(self.give(self.tag, content)))
+        thread.start()
+        self.stack.sim.wait_journal(1, since=self.since)
+        code, text = self.give(self.tag, content)
+        thread.join()
+        self.assertEqual(code, 451, text)
+        self.assertIn(b"under way", text)
+        self.assertEqual(first[0][0], 250, first)
         self.assertEqual(len(self.stack.sim.journal(self.since, False)), 1)
 
     def test_bad_input_is_answered_and_leaves_the_agent_as_it_was(self):
