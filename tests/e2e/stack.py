@@ -130,13 +130,21 @@ class Daemon:
         self.log_file = os.path.join(stack.top, "log", name + ".log")
         self.process = None
 
-    def start(self, wait=True):
+    def start(self, wait=True, kill_at=None):
+        """kill_at: where it is to be killed; see tests/support/killer.c."""
         before = self.log().count(" ready: ")
+        environment = dict(os.environ)
+        if kill_at:
+            environment.update(
+                LD_PRELOAD=os.path.join(BUILD, "tests/gmkiller.so"),
+                ASAN_OPTIONS="verify_asan_link_order=0",
+                GMROUTE_KILL=kill_at)
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
                 [os.path.join(BUILD, PROGRAMS[self.name]), "-s", "-l",
                  "debug", "-c", self.stack.config_file],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=environment)
         if wait:
             wait_for(self.name, lambda: self.ended_or_ready(before))
 

@@ -3,12 +3,13 @@
 
 import collections
 import random
+import re
 import smtplib
 import threading
 import time
 import unittest
 
-from tests.e2e.stack import Stack, wait_for
+from tests.e2e.stack import SharedStack, Stack, wait_for
 
 
 class Load:
@@ -112,6 +113,87 @@ class Crashes(unittest.TestCase):
             for daemon in stack.daemons.values():
                 self.assertEqual(daemon.stop(), 0, daemon.log()[-500:])
             self.assertEqual(stack.log_row(outcome="in_doubt"), [])
+
+
+class Matrix(SharedStack):
+    """The agent killed at each step between "354" and its reply to the MTA;
+    afterwards Gmail's journal, the ledger, the quota and the MTA's log tell
+    the same story."""
+
+    def kill_at(self, where, copies, first, size=10):
+        """copies: what Gmail may have of it; first: how the ledger has the
+        attempt that was killed, None = not at all."""
+        stack, used = self.stack, self.used()
+        recipient = self.id().rsplit(".test_", 1)[1] + "@far.test"
+        stack.deliver.stop()
+        stack.deliver.start(kill_at=where)
+        stack.send("sales@example.com", recipient, body="x" * 76 + "\r\n" +
+                   ("y" * 76 + "\r\n") * (size // 78))
+        self.assertEqual(stack.deliver.process.wait(20), -9)
+        stack.deliver.start()
+        stack.postfix.wait_empty()
+
+        journal = [e for e in self.sim.journal(self.since, content=False)
+                   if e["recipients"] == [recipient]]
+        self.assertIn(len(journal), copies, "copies at Gmail")
+        rows = sorted(stack.log_row(recipient=recipient),
+                      key=lambda row: row["time"])
+        outcomes = [row["outcome"] for row in rows]
+        if first is None:
+            self.assertEqual(outcomes, ["sent"])
+        else:
+            self.assertEqual(outcomes, [first, "sent"][:len(outcomes)])
+            self.assertEqual(outcomes[-1], "sent")
+        # No copy that the ledger has no attempt for, and none it is sure of
+        # that Gmail does not have.
+        self.assertLessEqual(outcomes.count("sent"), len(journal))
+        self.assertLessEqual(len(journal), len(outcomes))
+        # Counted is at least what Gmail has counted.
+        self.assertEqual(self.used() - used, len(outcomes))
+        sent = re.findall(r"to=<%s\S*>.* status=(\w+)" % re.escape(recipient),
+                          stack.postfix.log())
+        self.assertEqual(sent.count("sent"), 1, sent)
+        self.assertNotIn("bounced", sent)
+
+    def used(self):
+        account, = self.stack.ctl("quota", "sales", "--json")
+        return next(w["used"] for w in account["windows"]
+                    if w["dimension"] == "messages")
+
+    def test_before_the_attempt_is_written(self):
+        self.kill_at("send:after:354,pwrite:before", [1], None)
+
+    def test_while_the_attempt_is_written(self):
+        self.kill_at("send:after:354,pwrite:after", [1], None)
+
+    def test_before_the_first_octet(self):
+        self.kill_at("tls_write:before:MAIL FROM", [1], "in_doubt")
+
+    def test_inside_the_content(self):
+        self.kill_at("tls_write:after:MAIL FROM,tls_write:before", [1],
+                     "in_doubt", size=300000)
+
+    def test_after_the_flight(self):
+        self.kill_at("tls_write:after: LAST", [1, 2], "in_doubt")
+
+    def test_after_the_reply(self):
+        self.kill_at("tls_read:after:250 2.0.0", [2], "in_doubt")
+
+    def test_while_the_result_is_written(self):
+        self.kill_at("tls_read:after:250 2.0.0,pwrite:after", [2], "in_doubt")
+
+    def test_before_the_result_is_synced(self):
+        # Written, though not synced: a killed process loses nothing of it.
+        self.kill_at("tls_read:after:250 2.0.0,sync:before", [1], "sent")
+
+    def test_after_the_result_is_synced(self):
+        self.kill_at("tls_read:after:250 2.0.0,sync:after", [1], "sent")
+
+    def test_before_the_answer(self):
+        self.kill_at("send:before:gsmtp", [1], "sent")
+
+    def test_after_the_answer(self):
+        self.kill_at("send:after:gsmtp", [1], "sent")
 
 
 if __name__ == "__main__":
