@@ -293,7 +293,8 @@ static const struct schema_row top_rows[] = {
     {"state", &schema_map, 0, 0, .sub = &state_schema,
      .help = "where files are kept"},
     {"smarthosts", &compile_smarthosts, 0, 0, .sub = &compile_smarthost_schema,
-     .help = "servers that take mail; gmail and gmail_relay are built in"},
+     .help = "servers that take mail; gmail, gmail_relay and office365 are "
+             "built in"},
     {"oauth_clients", &compile_clients, 0, 0, .sub = &compile_client_schema,
      .help = "OAuth2 clients that refresh tokens belong to"},
     {"accounts", &compile_accounts, 0, 0, .sub = &compile_account_schema,

@@ -246,6 +246,18 @@ warn_no_login(struct compile *c, const struct account *a)
                      a->name);
 }
 
+/* A login at one provider is none at the other's server. */
+static void
+warn_other_provider(struct compile *c, const struct account *a)
+{
+    if (a->client != NULL && a->client->provider == OAUTH_PROVIDER_MICROSOFT &&
+        strcmp(a->smarthost->name, "gmail") == 0)
+        diag_warning(c->diag, a->at,
+                     "account \"%s\": OAuth2 client \"%s\" is Microsoft's, and "
+                     "the smarthost is gmail; want smarthost: office365?",
+                     a->name, a->client->name);
+}
+
 static bool
 read_account(struct compile *c, const struct node *key, const struct node *n,
              struct account *a)
@@ -272,8 +284,10 @@ read_account(struct compile *c, const struct node *key, const struct node *n,
     if (a->address == NULL || a->smarthost == NULL)
         return false;
     ok &= check_identity(c, a);
-    if (ok)
+    if (ok) {
         warn_no_login(c, a);
+        warn_other_provider(c, a);
+    }
     return ok;
 }
 

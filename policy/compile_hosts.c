@@ -28,9 +28,13 @@ const struct schema compile_smarthost_schema =
 
 static const struct {
     const char *name, *host;
+    uint16_t port;
+    enum smarthost_tls tls;
 } builtin[] = {
-    {"gmail", "smtp.gmail.com"},
-    {"gmail_relay", "smtp-relay.gmail.com"},
+    {"gmail", "smtp.gmail.com", PORT_IMPLICIT, SMARTHOST_TLS_IMPLICIT},
+    {"gmail_relay", "smtp-relay.gmail.com", PORT_IMPLICIT,
+     SMARTHOST_TLS_IMPLICIT},
+    {"office365", "smtp.office365.com", PORT_STARTTLS, SMARTHOST_TLS_STARTTLS},
 };
 
 enum { N_BUILTIN = sizeof builtin / sizeof *builtin };
@@ -45,8 +49,8 @@ compile_builtin_smarthosts(struct compile *c)
         s[i] = (struct smarthost){.name = builtin[i].name,
                                   .at = {c->p->file, 0, 0},
                                   .host = builtin[i].host,
-                                  .port = PORT_IMPLICIT,
-                                  .tls = SMARTHOST_TLS_IMPLICIT};
+                                  .port = builtin[i].port,
+                                  .tls = builtin[i].tls};
         if (!table_add(c->smarthosts, slice_of(s[i].name), &s[i], &old))
             return compile_nomem(c);
     }
@@ -140,23 +144,106 @@ const struct schema_type compile_smarthosts = {"a map of smarthosts",
 /* ---- OAuth2 clients ---- */
 
 static const struct schema_row client_rows[] = {
+    {"provider", &schema_word, SCHEMA_AT(oauth_client, provider),
+     .words = "google|microsoft", .unset = "google",
+     .help = "whose client: gives the URLs and the scope"},
+    {"tenant", &schema_text, SCHEMA_AT(oauth_client, tenant), .max = 100,
+     .help = "of Microsoft: directory id or domain; default: organizations"},
     {"client_id", &schema_text, SCHEMA_AT(oauth_client, client_id),
      .need = SCHEMA_REQUIRED, .max = 256, .help = "as the provider gave it"},
     {"client_secret_file", &schema_path,
      SCHEMA_AT(oauth_client, client_secret_file),
      .help = "file with the secret; none for a public client"},
+    {"auth_url", &compile_https, SCHEMA_AT(oauth_client, auth_url),
+     .help = "where a person logs in; default: the provider's"},
     {"token_url", &compile_https, SCHEMA_AT(oauth_client, token_url),
-     .unset = "https://oauth2.googleapis.com/token", .help = "token endpoint"},
+     .help = "token endpoint; default: the provider's"},
     {"connect", &compile_endpoint, SCHEMA_AT(oauth_client, connect),
      .help = "where to connect; default: as token_url says"},
     {"scope", &schema_text, SCHEMA_AT(oauth_client, scope), .max = 1000,
-     .unset = "https://mail.google.com/", .help = "what to ask for"},
+     .help = "what to ask for; default: the provider's"},
     {"ca_file", &schema_ca_file, SCHEMA_AT(oauth_client, ca_file),
      .unset = "system", .help = "certificates to trust, PEM"},
 };
 
 const struct schema compile_client_schema =
     SCHEMA("an OAuth2 client", client_rows);
+
+/* Google: developers.google.com/identity/protocols/oauth2/native-app;
+ * Microsoft: learn.microsoft.com, "Authenticate an IMAP, POP or SMTP
+ * connection using OAuth". */
+static const struct provider {
+    const char *auth_url, *token_url; /* %s: the tenant */
+    const char *tenant;               /* NULL = has none */
+    const char *scope;
+} providers[] = {
+    [OAUTH_PROVIDER_GOOGLE] = {"https://accounts.google.com/o/oauth2/v2/auth",
+                               "https://oauth2.googleapis.com/token", NULL,
+                               "https://mail.google.com/"},
+    [OAUTH_PROVIDER_MICROSOFT] =
+        {"https://login.microsoftonline.com/%s/oauth2/v2.0/authorize",
+         "https://login.microsoftonline.com/%s/oauth2/v2.0/token",
+         "organizations",
+         "https://outlook.office.com/SMTP.Send offline_access"},
+};
+
+/* The URL with the tenant in the place of %s. */
+static const char *
+provider_url(struct compile *c, const char *pattern, const char *tenant)
+{
+    const char *gap = strstr(pattern, "%s");
+    size_t head, n;
+    char *url;
+
+    if (gap == NULL)
+        return pattern;
+    head = (size_t)(gap - pattern);
+    n = strlen(tenant);
+    url = compile_alloc(c, strlen(pattern) + n, 1);
+    if (url == NULL)
+        return NULL;
+    memcpy(url, pattern, head);
+    memcpy(url + head, tenant, n);
+    memcpy(url + head + n, gap + 2, strlen(gap + 2) + 1);
+    return url;
+}
+
+static bool
+check_tenant(struct compile *c, const struct node *n,
+             const struct oauth_client *client)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyz"
+                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-";
+
+    if (client->tenant == NULL)
+        return true;
+    if (client->provider != OAUTH_PROVIDER_MICROSOFT)
+        return diag_error(c->diag, node_get(n, "tenant")->at,
+                          "tenant: only with provider: microsoft");
+    if (client->tenant[strspn(client->tenant, plain)] != '\0')
+        return diag_error(c->diag, node_get(n, "tenant")->at,
+                          "tenant: want a directory id or a domain, found "
+                          "\"%s\"",
+                          client->tenant);
+    return true;
+}
+
+/* What the provider says where the file does not. */
+static bool
+fill_in(struct compile *c, struct oauth_client *client)
+{
+    const struct provider *p = &providers[client->provider];
+
+    if (client->tenant == NULL)
+        client->tenant = p->tenant;
+    if (client->auth_url == NULL)
+        client->auth_url = provider_url(c, p->auth_url, client->tenant);
+    if (client->token_url == NULL)
+        client->token_url = provider_url(c, p->token_url, client->tenant);
+    if (client->scope == NULL)
+        client->scope = p->scope;
+    return client->auth_url != NULL && client->token_url != NULL;
+}
 
 static bool
 read_client(struct compile *c, const struct node *key, const struct node *n)
@@ -172,7 +259,8 @@ read_client(struct compile *c, const struct node *key, const struct node *n)
     if (client->name == NULL ||
         !table_add(c->clients, slice_of(client->name), client, &old))
         return compile_nomem(c);
-    return schema_read(c, &compile_client_schema, n, key->at, client);
+    return schema_read(c, &compile_client_schema, n, key->at, client) &&
+           check_tenant(c, n, client) && fill_in(c, client);
 }
 
 static bool

@@ -38,14 +38,23 @@ struct smarthost {
     const char *ca_file; /* PEM, absolute path; NULL = the system's store */
 };
 
+/* Whose client: what its URLs and scope are when they are not given. */
+enum oauth_provider {
+    OAUTH_PROVIDER_GOOGLE,
+    OAUTH_PROVIDER_MICROSOFT,
+};
+
 struct oauth_client {
     const char *name;
     struct loc at;
+    enum oauth_provider provider;
+    const char *tenant; /* Microsoft: of the URLs; NULL = Google */
     const char *client_id;
     const char *client_secret_file; /* absolute path; NULL = public client */
+    const char *auth_url;           /* https only; where a person logs in */
     const char *token_url;          /* https only */
     const char *connect; /* "address:port" to connect to; NULL = the URL's */
-    const char *scope;
+    const char *scope;   /* what a person is asked to allow */
     const char *ca_file; /* absolute path; NULL = the system's store */
 };
 

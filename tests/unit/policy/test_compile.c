@@ -127,7 +127,7 @@ nothing_given_is_good(void **state)
     assert_string_equal(p->state.directory, "/var/lib/gmroute");
     assert_string_equal(p->state.runtime, "/run/gmroute");
     assert_int_equal(p->state.accounts, 16384);
-    assert_int_equal(p->n_smarthosts, 2);
+    assert_int_equal(p->n_smarthosts, 3);
     assert_string_equal(p->smarthosts[1].host, "smtp-relay.gmail.com");
     assert_int_equal(p->default_plan->step[0].kind, STEP_MTA);
     assert_int_equal(p->default_at.line, 0);
@@ -167,7 +167,7 @@ settings_are_kept(void **state)
     assert_int_equal(p->deliver.connections_max, 7);
     assert_string_equal(p->state.directory, "/c/sub/state");
     assert_string_equal(p->state.runtime, "/r");
-    assert_int_equal(p->n_smarthosts, 3);
+    assert_int_equal(p->n_smarthosts, 4);
     assert_string_equal(p->smarthosts[0].host, "smtp.gmail.com");
     assert_string_equal(p->smarthosts[0].connect, "127.0.0.1");
     assert_int_equal(p->smarthosts[0].port, 2465);
@@ -269,6 +269,40 @@ accounts_keep_what_is_given(void **state)
     assert_int_equal(own->quota.limit[1].window_ms, 7 * 24 * HOUR_MS);
     assert_int_equal(own->quota.limit[2].max, 2048);
     assert_int_equal(own->quota.recipients_per_message, 7);
+    policy_free(p);
+}
+
+static void
+providers(void **state)
+{
+    struct policy *p = compile_case_good(
+        HEAD "oauth_clients:\n"
+             "  g: {client_id: x, auth_url: 'https://a.example/'}\n"
+             "  m: {client_id: x, provider: microsoft}\n"
+             "  t: {client_id: x, provider: microsoft, tenant: y.example,\n"
+             "      scope: s}\n"
+             "accounts:\n"
+             "  m: {address: m@x.example, smarthost: office365, auth:\n"
+             "      {oauth2: {client: m, refresh_token_file: f}}}\n");
+    const struct oauth_client *c = p->clients;
+    const struct smarthost *s = p->accounts[0].smarthost;
+
+    (void)state;
+    assert_string_equal(c[0].auth_url, "https://a.example/");
+    assert_string_equal(c[0].token_url, "https://oauth2.googleapis.com/token");
+    assert_null(c[0].tenant);
+    assert_string_equal(c[1].auth_url,
+                        "https://login.microsoftonline.com/organizations/"
+                        "oauth2/v2.0/authorize");
+    assert_string_equal(c[1].scope, "https://outlook.office.com/SMTP.Send "
+                                    "offline_access");
+    assert_string_equal(c[2].token_url,
+                        "https://login.microsoftonline.com/y.example/oauth2/"
+                        "v2.0/token");
+    assert_string_equal(c[2].scope, "s");
+    assert_string_equal(s->host, "smtp.office365.com");
+    assert_int_equal(s->port, 587);
+    assert_int_equal(s->tls, SMARTHOST_TLS_STARTTLS);
     policy_free(p);
 }
 
@@ -714,6 +748,7 @@ main(void)
         cmocka_unit_test(settings_are_kept),
         cmocka_unit_test(accounts_get_defaults),
         cmocka_unit_test(accounts_keep_what_is_given),
+        cmocka_unit_test(providers),
         cmocka_unit_test(presets),
         cmocka_unit_test(identities),
         cmocka_unit_test(mailboxes),

@@ -89,6 +89,13 @@ static const struct compile_row accounts_rows[] = {
           "{token_url: x}}}}\n",
      "2:62: service_account: the key key_file is missing\n"
      "2:74: token_url: want an https:// URL, found \"x\"\n"},
+    {"microsoft by gmail", 0,
+     HEAD "oauth_clients: {m: {client_id: x, provider: microsoft}}\n"
+          "accounts:\n"
+          "  a: {address: a@x.example, auth: {oauth2: {client: m,\n"
+          "      refresh_token_file: f}}}\n",
+     "4:3: warning: account \"a\": OAuth2 client \"m\" is Microsoft's, and "
+     "the smarthost is gmail; want smarthost: office365?\n"},
     {"template refresh", 0,
      HEAD "oauth_clients: {corp: {client_id: x}}\n"
           "accounts: {a: {address: '*@x.example', auth: {oauth2: {client: "

@@ -212,6 +212,15 @@ static const struct compile_row hosts_rows[] = {
      "2:55: token_url: want an https:// URL, found "
      "\"http://x.example/\"\n"
      "2:85: connect: want address:port, found \"x.example\"\n"},
+    {"client provider", 0,
+     HEAD "oauth_clients: {c: {client_id: x, provider: yahoo}}\n",
+     "2:45: provider: want google or microsoft, found \"yahoo\"\n"},
+    {"client tenant", 0,
+     HEAD "oauth_clients:\n"
+          "  c: {client_id: x, tenant: a.example}\n"
+          "  d: {client_id: x, provider: microsoft, tenant: a/b}\n",
+     "3:29: tenant: only with provider: microsoft\n"
+     "4:50: tenant: want a directory id or a domain, found \"a/b\"\n"},
 };
 
 static void
