@@ -84,9 +84,9 @@ static const struct known {
     {BOTH, "disabled_client", NULL, OAUTH2_CLIENT,
      "the OAuth client was disabled in the Cloud console"},
     {JWT, "unauthorized_client", NULL, OAUTH2_UNAUTHORIZED,
-     "domain-wide delegation is missing or not yet spread (up to 24 hours): "
-     "in the Admin console allow the service account's numeric client id the "
-     "scope https://mail.google.com/"},
+     "no domain-wide delegation, or not yet (up to 24 hours): in the Admin "
+     "console give the service account's numeric client id the scope "
+     "https://mail.google.com/"},
     {REFRESH, "unauthorized_client", NULL, OAUTH2_UNAUTHORIZED,
      "the OAuth client may not renew this token: was it given to another "
      "client, or for other scopes?"},

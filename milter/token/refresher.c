@@ -140,8 +140,8 @@ save(const struct refresher *r, struct entry *e)
 }
 
 static void
-ask(struct refresher *r, struct entry *e, struct oauth2_answer *ret,
-    uint64_t *ret_client_stamp)
+ask(struct refresher *r, struct entry *e, int64_t *skew_s,
+    struct oauth2_answer *ret, uint64_t *ret_client_stamp)
 {
     struct conf *conf = conf_ref(r->o.conf);
     struct mailbox m;
@@ -151,7 +151,7 @@ ask(struct refresher *r, struct entry *e, struct oauth2_answer *ret,
         .clock = r->o.clock,
         .post = r->o.post,
         .stop = &r->stopping,
-        .skew_s = e->skew_s,
+        .skew_s = *skew_s,
         .unsaved = &e->unsaved,
     };
 
@@ -164,7 +164,7 @@ ask(struct refresher *r, struct entry *e, struct oauth2_answer *ret,
         grant_ask(&q, ret);
         /* After the answer, which may have changed the rotated one. */
         e->stamp = grant_stamp(conf->policy, &m);
-        e->skew_s = q.skew_s;
+        *skew_s = q.skew_s;
     }
     conf_unref(conf);
 }
@@ -179,11 +179,27 @@ end_probe(struct refresher *r, struct entry *e)
     e->client->due_ms = clock_boot_ms(r->o.clock);
 }
 
+/* One clock for all that ask there: who comes next need not fail first. */
+static void
+note_skew(struct client *c, int64_t skew_s)
+{
+    if (skew_s != 0 && c->skew_s == 0)
+        log_warn("oauth=\"%s\" the endpoint's clock is %lld s %s ours, which "
+                 "is allowed for: check time synchronisation",
+                 c->key, llabs((long long)skew_s),
+                 skew_s > 0 ? "ahead of" : "behind");
+    else if (skew_s == 0 && c->skew_s != 0)
+        log_info("oauth=\"%s\" the endpoint's clock and ours agree again",
+                 c->key);
+    c->skew_s = skew_s;
+}
+
 /* The entry is this thread's alone; the lock is given back meanwhile. */
 static void
 work_off(struct refresher *r, struct entry *e)
 {
     struct client *c = e->client;
+    int64_t skew_s = c->skew_s;
     uint64_t client_stamp;
     struct oauth2_answer a;
 
@@ -197,8 +213,9 @@ work_off(struct refresher *r, struct entry *e)
     if (e->job == JOB_ASK && c->refused)
         return; /* since it was queued: one of them all will try */
     pthread_mutex_unlock(&r->lock);
-    ask(r, e, &a, &client_stamp);
+    ask(r, e, &skew_s, &a, &client_stamp);
     pthread_mutex_lock(&r->lock);
+    note_skew(c, skew_s);
     end_probe(r, e);
     if (!e->gone)
         refresher_apply(r, e, &a, client_stamp);

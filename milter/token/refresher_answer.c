@@ -85,7 +85,6 @@ publish_token(struct refresher *r, struct entry *e,
     int64_t wall_ms = clock_wall_ms(r->o.clock);
     struct token_status *s = &e->status;
 
-    e->failures = 0;
     e->fetched_ms = clock_boot_ms(r->o.clock);
     s->error[0] = 0;
     s->fetched_at_s = wall_ms / 1000;
@@ -102,7 +101,6 @@ static void
 publish_failure(struct refresher *r, struct entry *e,
                 const struct oauth2_answer *a)
 {
-    e->failures++;
     set_error(&e->status, a->why);
     set_due(r, e, clock_boot_ms(r->o.clock) + pause_ms(e, a));
     published(e, token_book_set(r->o.book, &e->status));
@@ -188,8 +186,9 @@ refresher_apply(struct refresher *r, struct entry *e,
     enum token_state before = e->status.state;
     struct client *c = e->client;
 
+    e->failures = a->class == e->class ? e->failures + 1 : 1;
+    e->class = a->class;
     if (a->class == OAUTH2_CLIENT) {
-        e->failures++;
         refuse_client(r, e, a, client_stamp);
         return;
     }

@@ -23,6 +23,7 @@ struct client {
     bool probing;
     uint64_t due_ms; /* refused: of the next probe, boot clock */
     uint64_t stamp;  /* of its file when it was refused */
+    int64_t skew_s;  /* its endpoint's clock less ours, as last seen */
 };
 
 enum job {
@@ -44,9 +45,9 @@ struct entry {
     uint64_t due_ms;  /* boot clock */
     uint64_t save_ms; /* next try to store `unsaved` */
     uint64_t wanted_ms, fetched_ms;
-    uint64_t stamp; /* of the account's own secret at the last try */
+    uint64_t stamp;          /* of the account's own secret at the last try */
+    enum oauth2_class class; /* of the last answer, and how often in a row */
     unsigned failures;
-    int64_t skew_s;               /* endpoint's clock less ours */
     struct refresh_token unsaved; /* rotated, and not on disk yet */
 };
 

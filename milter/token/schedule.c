@@ -8,8 +8,14 @@
 #define SECOND_MS UINT64_C(1000)
 #define HOUR_MS   (3600 * SECOND_MS)
 #define WEEK_MS   (7 * 24 * HOUR_MS)
+/* For a person's hand, who may not be about: the file that changes, a reload or
+ * a login makes it come at once. */
+#define GIVEN_UP_MS (6 * HOUR_MS)
 
-enum { BACKOFF_DOUBLINGS = 9 /* 1 s to 5 min 12 s, cut below */ };
+enum {
+    BACKOFF_DOUBLINGS = 9, /* 1 s to 5 min 12 s, cut below */
+    SPREAD_TRIES = 24,     /* hourly: so long a delegation takes to spread */
+};
 
 static const uint64_t backoff_max_ms = 300 * SECOND_MS;
 
@@ -21,9 +27,9 @@ static const struct row {
 } rows[OAUTH2_CLASSES] = {
     [OAUTH2_OK] = {TOKEN_OK, 0},
     [OAUTH2_TRANSIENT] = {TOKEN_RETRYING, 0},
-    [OAUTH2_NEEDS_LOGIN] = {TOKEN_NEEDS_LOGIN, 6 * HOUR_MS},
+    [OAUTH2_NEEDS_LOGIN] = {TOKEN_NEEDS_LOGIN, GIVEN_UP_MS},
     [OAUTH2_CLIENT] = {TOKEN_CLIENT_BROKEN, 600 * SECOND_MS},
-    [OAUTH2_NO_MAILBOX] = {TOKEN_NO_MAILBOX, 6 * HOUR_MS},
+    [OAUTH2_NO_MAILBOX] = {TOKEN_NO_MAILBOX, GIVEN_UP_MS},
     [OAUTH2_UNAUTHORIZED] = {TOKEN_CONFIG, HOUR_MS},
     [OAUTH2_CLOCK] = {TOKEN_RETRYING, 0},
     [OAUTH2_CONFIG] = {TOKEN_CONFIG, HOUR_MS},
@@ -67,6 +73,8 @@ schedule_pause_ms(const struct schedule_facts *f)
         ms = (uint64_t)f->life_s * SECOND_MS * 4 / 5;
         return spread(ms < WEEK_MS ? ms : WEEK_MS, 5, f->random);
     }
+    if (f->class == OAUTH2_UNAUTHORIZED && f->failures > SPREAD_TRIES)
+        return spread(GIVEN_UP_MS, 5, f->random);
     if (row->pause_ms != 0)
         return spread(row->pause_ms, 5, f->random);
     ms = spread(backoff_ms(f->failures), 25, f->random);

@@ -19,13 +19,14 @@ struct schedule_facts {
     enum oauth2_class class;
     int64_t life_s;        /* OK: of the new token */
     int64_t retry_after_s; /* the endpoint asked for; 0 = did not */
-    unsigned failures;     /* in a row, this one included; 0 = OK */
+    unsigned failures;     /* of the class in a row, this one included */
     uint32_t random;       /* any: spreads what would come together */
 };
 
 /* ms until the next request.  80 % of the life, give or take 5 %, and at most a
  * week; after a failure that may pass, from one second doubling to five
- * minutes; after one that a person must mend, hours. */
+ * minutes; after one that a person must mend, hours: hourly for a day what may
+ * still come into force, and the rest, or later, every six hours. */
 uint64_t schedule_pause_ms(const struct schedule_facts *f);
 
 #endif

@@ -90,6 +90,16 @@ write_file(const char *path, const char *text)
     assert_int_equal(chmod(path, 0600), 0);
 }
 
+static void
+read_file(const char *path, char *ret, size_t size)
+{
+    FILE *f = fopen(path, "r");
+
+    assert_non_null(f);
+    ret[fread(ret, 1, size - 1, f)] = '\0';
+    fclose(f);
+}
+
 static struct policy *
 make_policy(void)
 {
@@ -408,6 +418,62 @@ a_passing_failure_leaves_the_token_in_use(void **state)
     assert_int_equal(count(TOKEN_OK), ACCOUNTS);
 }
 
+/* Whatever the network and the endpoint do. */
+static void
+no_trouble_costs_a_secret_or_a_valid_token(void **state)
+{
+    static const struct {
+        unsigned status;
+        const char *body;
+    } rows[] = {{0, ""},
+                {500, "{\"error\":\"invalid_grant\"}"},
+                {502, "<html>Bad Gateway</html>"},
+                {429, "{\"error\":\"invalid_client\"}"},
+                {403, "<html>Sorry...</html>"},
+                {400, "{\"error\":\"invalid_gr"},
+                {401, ""},
+                {200, "{\"access_token\":\"\"}"},
+                {200, "<html>Welcome to the hotel</html>"}};
+    char before[64], after[64];
+    struct token token;
+    uint64_t serial;
+
+    (void)state;
+    run_until(ACCOUNTS);
+    serial = status_of(0).serial;
+    read_file(t.token, before, sizeof before);
+    fixture_pass(LIFE_S * 1000 * 85 / 100);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        print_message("  %u %s\n", rows[i].status, rows[i].body);
+        answer_with(rows[i].status, rows[i].body);
+        run_until(ACCOUNTS);
+        assert_int_equal(count(TOKEN_RETRYING), ACCOUNTS);
+        assert_int_equal(token_read(t.status, t.mailbox[0].id, &token),
+                         STATE_OK);
+        assert_int_equal(token.serial, serial);
+        assert_true(token.expires_at_s * 1000 > atomic_load(&fixture_wall_ms));
+        read_file(t.token, after, sizeof after);
+        assert_string_equal(before, after);
+        fixture_pass(2000ull << i); /* longer than the pause before the next */
+    }
+    assert_int_equal(fixture_count(t.directory, "tokens"), 0);
+}
+
+/* Asleep for a night: whoever ran out is asked for at once, nobody twice. */
+static void
+a_night_asleep_is_made_up_for_at_once(void **state)
+{
+    (void)state;
+    run_until(ACCOUNTS);
+    fixture_pass(9 * HOUR_MS);
+    endpoint.pause_us = 2000;
+    run_until(2 * ACCOUNTS);
+    assert_true(atomic_load(&endpoint.most) <= 4);
+    assert_int_equal(count(TOKEN_OK), ACCOUNTS);
+    assert_true(status_of(1).expires_at_s * 1000 >
+                atomic_load(&fixture_wall_ms));
+}
+
 static void
 a_dead_refresh_token_waits_for_a_person(void **state)
 {
@@ -472,6 +538,8 @@ main(void)
         TEST(an_answer_about_the_account_frees_the_client),
         TEST(a_probe_without_an_answer_is_not_repeated_at_once),
         TEST(a_passing_failure_leaves_the_token_in_use),
+        TEST(no_trouble_costs_a_secret_or_a_valid_token),
+        TEST(a_night_asleep_is_made_up_for_at_once),
         TEST(a_dead_refresh_token_waits_for_a_person),
         TEST(a_rotated_token_is_kept_until_it_is_on_disk),
     };
