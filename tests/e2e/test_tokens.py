@@ -1,6 +1,7 @@
 # test_tokens - tokens that expire or are taken back while mail is on its way
 # SPDX-License-Identifier: Apache-2.0
 
+import concurrent.futures
 import unittest
 
 from tests.e2e.stack import Stack, wait_for
@@ -9,6 +10,10 @@ from tests.e2e.stack import Stack, wait_for
 def issued(stack, address):
     """How many access tokens the endpoint gave for it."""
     return stack.sim.tokens(address)["issued"].get(address, 0)
+
+
+def login_failures(stack, address):
+    return stack.sim.counters(address)["login_failures"]
 
 
 class Tokens(unittest.TestCase):
@@ -45,6 +50,64 @@ class Tokens(unittest.TestCase):
                 if t["account"] == "alice@example.com" and t["error"]])
             wait_for("mail to wait", stack.postfix.queued)
             self.assertEqual(stack.sim.journal(content=False), [])
+
+    def test_twenty_that_wait_for_one_token_make_one_request(self):
+        with Stack() as stack:
+            stack.send("sales@example.com", "first@far.test")
+            stack.sim.wait_journal(1)
+            stack.sim.latency(token_ms=300)
+            # Sessions as well, so that every delivery needs the new one.
+            stack.sim.revoke("sales@example.com", sessions="push")
+            with concurrent.futures.ThreadPoolExecutor(20) as threads:
+                list(threads.map(
+                    lambda i: stack.send("sales@example.com",
+                                         "n%d@far.test" % i), range(20)))
+            stack.sim.wait_journal(21)
+            stack.postfix.wait_empty(flush=False)
+            self.assertEqual(issued(stack, "sales@example.com"), 2)
+            self.assertNotIn("status=deferred", stack.postfix.log())
+
+    def test_a_new_token_refused_takes_the_account_out(self):
+        with Stack() as stack:
+            stack.send("sales@example.com", "first@far.test")
+            stack.sim.wait_journal(1)
+            # Tokens of another scope: 334 with an error, then 535.
+            stack.sim.account("sales@example.com", refresh_tokens=[{
+                "token": "1//sales",
+                "scope": "https://www.googleapis.com/auth/gmail.send"}])
+            stack.sim.revoke("sales@example.com", sessions="push")
+            for i in range(3):
+                stack.send("sales@example.com", "n%d@far.test" % i)
+            account = wait_for("the account to be out", lambda: [
+                a for a in stack.ctl("quota", "sales", "--json")
+                if a["state"] == "disabled"])[0]
+            self.assertIn("a new token was refused", account["reason"])
+            wait_for("mail to wait",
+                     lambda: len(stack.postfix.queued()) == 3)
+            failures = login_failures(stack, "sales@example.com")
+            stack.postfix.flush()
+            stack.send("sales@example.com", "n4@far.test")
+            wait_for("mail to wait",
+                     lambda: len(stack.postfix.queued()) == 4)
+            # No loop: one renewal for all, and nobody tries again.
+            self.assertEqual(issued(stack, "sales@example.com"), 2)
+            self.assertEqual(login_failures(stack, "sales@example.com"),
+                             failures)
+            self.assertLessEqual(failures, 6)   # two a delivery, at most
+
+    def test_a_clock_that_is_off_is_seen_once_and_corrected(self):
+        with Stack(sim={"settings": {"clock_skew_s": 7200}}) as stack:
+            # sales is renewed at once, and its answer tells the time; the
+            # service account learns it from its first refusal.
+            for i, name in enumerate(("alice", "bob")):
+                stack.send(name + "@example.com", "x@far.test")
+                stack.sim.wait_journal(i + 1)
+            self.assertEqual(issued(stack, "bob@example.com"), 1)
+            refused = [stack.sim.counters(n + "@example.com")["tokens_refused"]
+                       for n in ("alice", "bob")]
+            self.assertEqual(refused, [1, 0])
+            self.assertRegex(stack.token.log(), r"clock is 7\d+ s ahead of")
+            self.assertNotIn("status=deferred", stack.postfix.log())
 
     def test_app_password_that_is_refused_takes_the_account_out(self):
         with Stack() as stack:
