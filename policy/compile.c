@@ -292,6 +292,8 @@ static const struct schema_row top_rows[] = {
      .help = "the agent that sends"},
     {"state", &schema_map, 0, 0, .sub = &state_schema,
      .help = "where files are kept"},
+    {"alert", &compile_alert, 0, 0, .sub = &compile_alert_schema,
+     .help = "whom to tell when an account needs somebody"},
     {"smarthosts", &compile_smarthosts, 0, 0, .sub = &compile_smarthost_schema,
      .help = "servers that take mail; gmail, gmail_relay and office365 are "
              "built in"},

@@ -191,6 +191,11 @@ extern const struct schema_type compile_smarthosts, compile_clients;
 extern const struct schema compile_smarthost_schema, compile_client_schema;
 bool compile_builtin_smarthosts(struct compile *c); /* before all else */
 
+/* ---- compile_alert.c ---- */
+
+extern const struct schema_type compile_alert;
+extern const struct schema compile_alert_schema;
+
 /* ---- compile_accounts.c, compile_auth.c, compile_trust.c ---- */
 
 extern const struct schema_type compile_accounts;

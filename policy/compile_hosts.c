@@ -154,6 +154,8 @@ static const struct schema_row client_rows[] = {
     {"client_secret_file", &schema_path,
      SCHEMA_AT(oauth_client, client_secret_file),
      .help = "file with the secret; none for a public client"},
+    {"testing", &schema_yes_no, SCHEMA_AT(oauth_client, testing), .unset = "no",
+     .help = "of Google: in Testing mode, refresh tokens end after 7 days"},
     {"auth_url", &compile_https, SCHEMA_AT(oauth_client, auth_url),
      .help = "where a person logs in; default: the provider's"},
     {"token_url", &compile_https, SCHEMA_AT(oauth_client, token_url),

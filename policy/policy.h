@@ -54,8 +54,20 @@ struct oauth_client {
     const char *auth_url;           /* https only; where a person logs in */
     const char *token_url;          /* https only */
     const char *connect; /* "address:port" to connect to; NULL = the URL's */
-    const char *scope;   /* what a person is asked to allow */
+    const char *scope; /* what a person is asked to allow */
+    bool testing; /* Google: the consent screen is in Testing mode, in which
+                   * refresh tokens end after seven days */
     const char *ca_file; /* absolute path; NULL = the system's store */
+};
+
+/* Whom to tell when an account needs somebody.  Words are a program and its
+ * arguments, NULL at the end. */
+struct alerts {
+    char **command;   /* NULL = none */
+    const char *mail; /* recipient; NULL = none */
+    char **sendmail;
+    uint64_t timeout_ms, interval_ms;
+    unsigned quota_percent;
 };
 
 enum auth_kind {
@@ -257,6 +269,7 @@ struct policy {
         uint32_t accounts; /* slots */
         uint32_t unique_recipients; /* remembered, of all accounts */
     } state;
+    struct alerts alert; /* neither command nor mail: nobody is told */
     size_t n_smarthosts, n_clients, n_accounts, n_pools, n_rules, n_plans;
     struct smarthost *smarthosts;
     struct oauth_client *clients;

@@ -18,6 +18,7 @@
 enum {
     FORM_MAX = 32 * 1024,
     TIMEOUT_MS = 30 * 1000,
+    TESTING_S = 7 * 86400,
     SKEW_MIN_S = 30, /* smaller differences are the network's */
 };
 
@@ -100,6 +101,23 @@ keep_rotated(struct grant_request *q, struct oauth2_answer *a,
     grant_save(q);
 }
 
+/* gmroutectl login writes the file, so its time is that of the consent. */
+static void
+note_age(const struct grant_request *q, struct oauth2_answer *a)
+{
+    const struct account *account = q->mailbox->account;
+    int64_t now_s = clock_wall_ms(q->clock) / 1000;
+    int64_t given_s = secret_written_s(account->secret_file);
+    int64_t used_s = q->used_s > given_s ? q->used_s : given_s;
+
+    if (given_s == 0)
+        return;
+    a->unused_s = now_s > used_s ? now_s - used_s : 0;
+    if (a->refresh_left_s == 0 && account->client->testing &&
+        given_s + TESTING_S > now_s)
+        a->refresh_left_s = given_s + TESTING_S - now_s;
+}
+
 static void
 ask_refresh(struct grant_request *q, struct oauth2_answer *ret)
 {
@@ -134,6 +152,7 @@ ask_refresh(struct grant_request *q, struct oauth2_answer *ret)
     }
     post(q, OAUTH2_GRANT_REFRESH, &request, &form, ret);
     keep_rotated(q, ret, &token);
+    note_age(q, ret);
 done:
     buf_wipe_free(&form);
     refresh_token_free(&token);

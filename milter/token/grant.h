@@ -18,6 +18,7 @@ struct grant_request {
     void (*post)(const struct https_request *q, struct https_answer *ret);
     const atomic_bool *stop; /* as in https_request */
     int64_t skew_s; /* in: endpoint's clock less ours, as known; out: as seen */
+    int64_t used_s; /* Unix time of the last good answer; 0 = not known */
     /* In and out: a rotated refresh token that could not be stored.  The
      * caller keeps it, gives it to the next request, and tries grant_save. */
     struct refresh_token *unsaved;

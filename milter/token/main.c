@@ -11,10 +11,12 @@
 #include "milter/base/process.h"
 #include "milter/state/hints.h"
 #include "milter/state/quota.h"
+#include "milter/token/alerter.h"
+#include "milter/token/quota_watch.h"
 #include "milter/token/refresher.h"
 #include "milter/token/wipe.h"
 
-enum { WORKERS = 8, WAIT_MS = 250 };
+enum { WORKERS = 8, WAIT_MS = 250, QUOTA_LOOK_MS = 60 * 1000 };
 
 struct tower {
     const char *file;
@@ -23,6 +25,9 @@ struct tower {
     struct refresher *refresher;
     struct quota_reader *quota; /* wishes of the agent */
     struct hints *hints;        /* wishes of the milter; NULL = not there yet */
+    struct alerter *alerter;
+    uint64_t
+        quota_look_ms; /* the next look for accounts that are nearly full */
 };
 
 static void
@@ -42,6 +47,41 @@ on_hint_want(void *cookie, uint64_t id, const char *identity)
 
     (void)id;
     refresher_want(t->refresher, identity, 0);
+}
+
+static void
+on_alert(void *cookie, const struct alert *what)
+{
+    struct tower *t = cookie;
+
+    alerter_note(t->alerter, what);
+}
+
+static bool
+on_quota(void *cookie, const struct quota_view *v)
+{
+    struct tower *t = cookie;
+    struct conf *conf = conf_ref(t->conf);
+    struct alert what = quota_watch(v, conf->policy->alert.quota_percent);
+
+    conf_unref(conf);
+    alerter_note(t->alerter, &what);
+    return true;
+}
+
+static void
+look_at_quota(struct tower *t)
+{
+    uint64_t now_ms = clock_boot_ms(&clock_real);
+    struct conf *conf;
+
+    if (now_ms < t->quota_look_ms)
+        return;
+    t->quota_look_ms = now_ms + QUOTA_LOOK_MS;
+    conf = conf_ref(t->conf);
+    if (conf->policy->alert.quota_percent != 0)
+        quota_each(t->quota, on_quota, t);
+    conf_unref(conf);
 }
 
 static void
@@ -95,6 +135,7 @@ run(struct tower *t, int signals)
         }
         token_book_beat(t->book);
         refresher_tick(t->refresher);
+        look_at_quota(t);
         /* Where the memory lies cannot change while we run. */
         listen_for_wishes(t, first->policy->state.runtime);
     }
@@ -111,11 +152,19 @@ start(struct tower *t, const struct policy *p)
         return false;
     }
     t->quota = quota_reader_new(p->state.runtime, &clock_real);
+    t->alerter = alerter_new(&(struct alerter_options){
+        .conf = t->conf, .clock = &clock_real, .run = command_run});
+    if (t->alerter == NULL) {
+        log_error("out of memory");
+        return false;
+    }
     t->refresher = refresher_new(&(struct refresher_options){
         .conf = t->conf,
         .book = t->book,
         .clock = &clock_real,
         .post = https_post,
+        .note = on_alert,
+        .note_cookie = t,
         .workers = WORKERS,
     });
     if (t->quota == NULL || t->refresher == NULL) {
@@ -167,6 +216,7 @@ main(int argc, char **argv)
         status = 0;
     }
     refresher_free(t.refresher);
+    alerter_free(t.alerter);
     quota_reader_free(t.quota);
     hints_free(t.hints);
     token_book_free(t.book);

@@ -58,10 +58,12 @@ const char *oauth2_class_name(enum oauth2_class c);
 
 struct oauth2_answer {
     enum oauth2_class class;
-    char *access_token;    /* OK; owned, wiped by oauth2_answer_free */
-    char *refresh_token;   /* a rotated one; NULL = keep the old one */
-    int64_t expires_in_s;  /* OK; 1.. */
-    int64_t retry_after_s; /* the endpoint asked for so much rest; 0 = not */
+    char *access_token;     /* OK; owned, wiped by oauth2_answer_free */
+    char *refresh_token;    /* a rotated one; NULL = keep the old one */
+    int64_t expires_in_s;   /* OK; 1.. */
+    int64_t retry_after_s;  /* the endpoint asked for so much rest; 0 = not */
+    int64_t refresh_left_s; /* until the refresh token ends; 0 = not known */
+    int64_t unused_s;       /* since it was last used or given; 0 = not known */
     char why[300]; /* else: a sentence for an administrator: what, and what to
                     * do; printable ASCII, none of it a secret */
 };

@@ -232,6 +232,15 @@ life_of(const json_t *expires)
     return life_s < EXPIRES_MAX_S ? (int64_t)life_s : EXPIRES_MAX_S;
 }
 
+/* Google tells it of consent for a time; 0 = it does not. */
+static int64_t
+left_of(const json_t *expires)
+{
+    double left_s = json_number_value(expires);
+
+    return left_s >= 1 && left_s < INT32_MAX ? (int64_t)left_s : 0;
+}
+
 static void
 take_tokens(const json_t *root, const char *access, struct oauth2_answer *ret)
 {
@@ -250,6 +259,8 @@ take_tokens(const json_t *root, const char *access, struct oauth2_answer *ret)
     if (refresh != NULL && oauth2_refresh_token_ok(refresh))
         ret->refresh_token = wipe_strdup(refresh);
     ret->expires_in_s = life_of(json_object_get(root, "expires_in"));
+    ret->refresh_left_s =
+        left_of(json_object_get(root, "refresh_token_expires_in"));
     ret->class = ret->access_token != NULL ? OAUTH2_OK : OAUTH2_TRANSIENT;
     if (ret->access_token == NULL)
         snprintf(ret->why, sizeof ret->why, "out of memory");

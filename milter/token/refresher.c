@@ -152,6 +152,7 @@ ask(struct refresher *r, struct entry *e, int64_t *skew_s,
         .post = r->o.post,
         .stop = &r->stopping,
         .skew_s = *skew_s,
+        .used_s = e->status.fetched_at_s,
         .unsaved = &e->unsaved,
     };
 
@@ -260,6 +261,7 @@ refresher_new(const struct refresher_options *o)
         return NULL;
     r->o = *o;
     r->ready_end = &r->ready;
+    r->started_ms = clock_boot_ms(o->clock);
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->work, NULL);
     r->worker = calloc(o->workers, sizeof *r->worker);

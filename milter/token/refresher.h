@@ -16,6 +16,7 @@
 #include "milter/base/clock.h"
 #include "milter/base/conf.h"
 #include "milter/state/status.h"
+#include "milter/token/alert.h"
 #include "milter/token/https.h"
 
 struct refresher;
@@ -25,6 +26,9 @@ struct refresher_options { /* all borrowed */
     struct token_book *book;
     const struct clock *clock;
     void (*post)(const struct https_request *q, struct https_answer *ret);
+    /* What people may want to hear; must not block.  NULL = nobody. */
+    void (*note)(void *cookie, const struct alert *what);
+    void *note_cookie;
     unsigned workers; /* requests at once */
 };
 

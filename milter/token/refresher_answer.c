@@ -15,6 +15,15 @@ enum {
     RETURN_MS = 30 * 1000,
     /* A probe that could not ask about the client: another account tries. */
     PROBE_NEXT_MS = 5 * 1000,
+    /* Of an endpoint that does not answer an account without a token: after
+     * about half a minute. */
+    TOLD_FAILURES = 5,
+    /* A refresh token that ends so soon, and one that was not used for five
+     * months, are worth an alert (gmail.md 3.4: seven days in Testing mode,
+     * six months unused). */
+    ENDS_SOON_S = 2 * 86400,
+    UNUSED_S = 150 * 86400,
+    DAY_MS = 86400 * 1000,
 };
 
 static uint64_t
@@ -77,6 +86,114 @@ log_change(const struct entry *e, enum token_state before,
         log_kv(&l, "why", a->why);
     log_end(&l);
 }
+
+/* ---- alerts ---- */
+
+static void
+note(const struct refresher *r, enum alert_topic topic, const char *subject,
+     const char *state, const char *why)
+{
+    struct alert a = alert_of(topic, subject, state, why);
+
+    if (r->o.note != NULL)
+        r->o.note(r->o.note_cookie, &a);
+}
+
+static void
+note_client(const struct refresher *r, struct client *c,
+            enum oauth2_class class, const char *why)
+{
+    c->told = class;
+    note(r, ALERT_CLIENT, c->key,
+         class == OAUTH2_OK ? "ok" : oauth2_class_name(class), why);
+}
+
+static bool
+has_run_out(const struct refresher *r, const struct entry *e)
+{
+    return e->status.expires_at_s * 1000 <= clock_wall_ms(r->o.clock);
+}
+
+/* Is there still one of the client that was refused for want of delegation, or
+ * that has run out? */
+static bool
+anybody_in(const struct refresher *r, const struct client *c,
+           enum oauth2_class class)
+{
+    for (unsigned i = 0; i < REFRESHER_TABLE; i++)
+        for (const struct entry *e = r->table[i]; e != NULL; e = e->next)
+            if (e->client == c && e->class == class &&
+                (class != OAUTH2_TRANSIENT || has_run_out(r, e)))
+                return true;
+    return false;
+}
+
+/* Ahead of time. */
+static void
+note_life(const struct refresher *r, const struct entry *e,
+          const struct oauth2_answer *a)
+{
+    const char *who = e->status.identity;
+    char why[ALERT_WHY_MAX + 1] = "";
+
+    if (a->refresh_left_s > 0 && a->refresh_left_s < ENDS_SOON_S)
+        snprintf(why, sizeof why,
+                 "it ends in %lld hours (Testing mode, or access given for a "
+                 "time): gmroutectl login",
+                 (long long)(a->refresh_left_s / 3600));
+    if (a->refresh_left_s > 0)
+        note(r, ALERT_ENDING, who,
+             a->refresh_left_s < ENDS_SOON_S ? "ends_soon" : "ok", why);
+    if (a->class == OAUTH2_OK)
+        note(r, ALERT_UNUSED, who, "ok", "");
+    else if (a->unused_s >= UNUSED_S &&
+             (e->status.fetched_at_s != 0 ||
+              clock_boot_ms(r->o.clock) - r->started_ms >= DAY_MS))
+        /* Just started, nobody knows of its use before. */
+        note(r, ALERT_UNUSED, who, "unused",
+             "not used for five months; after six it is gone: see gmroutectl "
+             "tokens why it cannot be");
+}
+
+/* What befalls many at once is told of their client, once. */
+static void
+note_answer(const struct refresher *r, struct entry *e,
+            const struct oauth2_answer *a)
+{
+    struct client *c = e->client;
+
+    switch (a->class) {
+    case OAUTH2_OK:
+        note(r, ALERT_TOKEN, e->status.identity, "ok", "");
+        if (c->told != OAUTH2_OK && !anybody_in(r, c, c->told))
+            note_client(r, c, OAUTH2_OK, "");
+        break;
+    case OAUTH2_TRANSIENT:
+    case OAUTH2_CLOCK:
+        if (has_run_out(r, e) && e->failures >= TOLD_FAILURES &&
+            c->told == OAUTH2_OK)
+            note_client(r, c, OAUTH2_TRANSIENT, a->why);
+        break;
+    case OAUTH2_UNAUTHORIZED:
+        if (c->told == OAUTH2_OK)
+            note_client(r, c, a->class, a->why);
+        break;
+    case OAUTH2_NO_MAILBOX:
+        /* Anybody can write down a sender that does not exist. */
+        if (!e->is_template)
+            note(r, ALERT_TOKEN, e->status.identity,
+                 token_state_name(e->status.state), a->why);
+        break;
+    case OAUTH2_CLIENT: /* refuse_client tells */
+        break;
+    default:
+        note(r, ALERT_TOKEN, e->status.identity,
+             token_state_name(e->status.state), a->why);
+    }
+    note_life(r, e, a);
+}
+
+/* ---- what an answer changes ---- */
 
 static void
 publish_token(struct refresher *r, struct entry *e,
@@ -156,6 +273,7 @@ refuse_client(struct refresher *r, struct entry *e,
         stop_account(r, e, a);
         return;
     }
+    note_client(r, c, OAUTH2_CLIENT, a->why);
     each_of_client(r, c, stop_account, a);
     l = log_line(LOG_LEVEL_ERROR);
     log_kv(&l, "oauth", c->key);
@@ -175,6 +293,7 @@ static void
 client_is_back(struct refresher *r, struct client *c)
 {
     c->refused = false;
+    note_client(r, c, OAUTH2_OK, "");
     log_info("oauth=\"%s\" is accepted again", c->key);
     each_of_client(r, c, return_account, NULL);
 }
@@ -204,4 +323,5 @@ refresher_apply(struct refresher *r, struct entry *e,
     else
         publish_failure(r, e, a);
     log_change(e, before, a);
+    note_answer(r, e, a);
 }

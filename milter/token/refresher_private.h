@@ -21,9 +21,10 @@ struct client {
     char *key;    /* "client NAME" or "key PATH" */
     bool refused; /* nobody of it is asked for, but one probe at a time */
     bool probing;
-    uint64_t due_ms; /* refused: of the next probe, boot clock */
-    uint64_t stamp;  /* of its file when it was refused */
-    int64_t skew_s;  /* its endpoint's clock less ours, as last seen */
+    uint64_t due_ms;        /* refused: of the next probe, boot clock */
+    uint64_t stamp;         /* of its file when it was refused */
+    int64_t skew_s;         /* its endpoint's clock less ours, as last seen */
+    enum oauth2_class told; /* what an alert said of it; OK = nothing bad */
 };
 
 enum job {
@@ -56,6 +57,7 @@ struct refresher {
     pthread_mutex_t lock;
     pthread_cond_t work;
     atomic_bool stopping;
+    uint64_t started_ms;
     struct entry *table[REFRESHER_TABLE];
     struct client *clients;
     struct entry *ready, **ready_end;

@@ -40,6 +40,14 @@ secret_stamp(const char *path)
     return h != 0 ? h : 1;
 }
 
+int64_t
+secret_written_s(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (int64_t)st.st_mtim.tv_sec : 0;
+}
+
 static bool
 rotated_path(const char *directory, uint64_t account, char ret[PATH_ROOM],
              char *err, size_t err_size)

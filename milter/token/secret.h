@@ -40,6 +40,8 @@ bool secret_store(const char *directory, uint64_t account,
 
 /* Changes whenever the file does, also its owner or mode; 0 = no file. */
 uint64_t secret_stamp(const char *path);
+/* When the file was written, Unix time; 0 = no file. */
+int64_t secret_written_s(const char *path);
 uint64_t secret_rotated_stamp(const char *directory, uint64_t account);
 
 #endif

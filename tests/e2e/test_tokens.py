@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import concurrent.futures
+import os
+import time
 import unittest
 
-from tests.e2e.stack import Stack, wait_for
+from tests.e2e.stack import ACCOUNTS, CLIENT_ID, HEAD, Stack, wait_for
 
 
 def issued(stack, address):
@@ -108,6 +110,53 @@ class Tokens(unittest.TestCase):
             self.assertEqual(refused, [1, 0])
             self.assertRegex(stack.token.log(), r"clock is 7\d+ s ahead of")
             self.assertNotIn("status=deferred", stack.postfix.log())
+
+    def test_one_alert_for_a_client_however_many_its_accounts(self):
+        more = "".join("""\
+  more%d:
+    address: more%d@example.com
+    auth: {{oauth2: {{client: corp, refresh_token_file: secrets/sales.token}}}}
+""" % (i, i) for i in range(20))
+        # Run by no shell: env, sort and tee see what it is given.
+        alert = """\
+alert:
+  command: [/bin/sh, -c, "env | sort >> {top}/log/alerts; echo >>
+            {top}/log/alerts"]
+  mail: root
+  sendmail: [/bin/sh, -c, "cat >> {top}/log/mail"]
+  interval: 1s
+"""
+        with Stack(head=HEAD + alert, accounts=ACCOUNTS + more,
+                   postfix=False) as stack:
+            def alerts():
+                try:
+                    with open(stack.top + "/log/alerts") as f:
+                        return f.read().split("\n\n")[:-1]
+                except FileNotFoundError:
+                    return []
+            wait_for("a token", lambda: issued(stack, "sales@example.com"))
+            stack.sim.client(CLIENT_ID, client_secret="another")
+            stack.token.reload()
+            stack.token.kill()      # as it is, without tokens to adopt
+            for name in ("status", "token"):
+                os.unlink(os.path.join(stack.top, "run", name))
+            stack.token.start()
+            wait_for("an alert", alerts)
+            time.sleep(2)
+            self.assertEqual(len(alerts()), 1)
+            self.assertIn("GMROUTE_ALERT=client\n", alerts()[0])
+            self.assertIn("GMROUTE_SUBJECT=client corp\n", alerts()[0])
+            self.assertIn("client_secret_file", alerts()[0])
+            for secret in ("client-secret", "1//sales", "HOME="):
+                self.assertNotIn(secret, alerts()[0])
+            # The file that changes is seen, and that all is well is told.
+            stack.secret("corp.secret", "another")
+            wait_for("the good news", lambda: len(alerts()) == 2)
+            self.assertIn("GMROUTE_STATE=ok\n", alerts()[1])
+            with open(stack.top + "/log/mail") as f:
+                mail = f.read()
+            self.assertEqual(mail.count("Subject: gmroute: client"), 2)
+            self.assertIn("client corp: all is well again", mail)
 
     def test_app_password_that_is_refused_takes_the_account_out(self):
         with Stack() as stack:

@@ -223,6 +223,33 @@ static const struct compile_row hosts_rows[] = {
      "4:50: tenant: want a directory id or a domain, found \"a/b\"\n"},
 };
 
+/* ---- alerts ---- */
+
+static const struct compile_row alert_rows[] = {
+    {"alert of nobody", 0, HEAD "alert: {quota: 80%}\n",
+     "2:8: alert: want command, mail or both\n"},
+    {"alert word", 0, HEAD "alert: postmaster\n",
+     "2:8: alert: want a map, found \"postmaster\"\n"},
+    {"alert command", 0, HEAD "alert: {command: [page, x]}\n",
+     "2:19: command: want the path of a program, from / on, found \"page\"; "
+     "for a shell write [/bin/sh, -c, \"...\"]\n"},
+    {"alert command's word", 0, HEAD "alert: {command: [/bin/page, [x]]}\n",
+     "2:30: command: want a word without controls, found a list\n"},
+    {"alert mail", 0, HEAD "alert: {mail: 'a b, c', timeout: 1h}\n",
+     "2:15: mail: want one address or user, found \"a b, c\"\n"
+     "2:34: timeout: \"1h\" is outside 1s..10m\n"},
+    {"alert", 0,
+     HEAD "alert: {command: /bin/page, mail: root, quota: 80%, interval: 4h}\n",
+     ""},
+};
+
+static void
+alerts(void **state)
+{
+    (void)state;
+    compile_case_check(alert_rows, LENGTH(alert_rows));
+}
+
 static void
 hosts(void **state)
 {
@@ -237,6 +264,7 @@ main(void)
         cmocka_unit_test(yaml),
         cmocka_unit_test(settings),
         cmocka_unit_test(hosts),
+        cmocka_unit_test(alerts),
     };
 
     return cmocka_run_group_tests_name("policy/compile_settings", tests, NULL,

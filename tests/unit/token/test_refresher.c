@@ -2,6 +2,7 @@
  * tokens against an endpoint that is a function, on a clock that stands still.
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <inttypes.h>
@@ -131,6 +132,40 @@ make_policy(void)
     return p;
 }
 
+/* ---- what people are told ---- */
+
+static struct {
+    pthread_mutex_t lock;
+    struct alert_book *book;
+} told = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void
+on_alert(void *cookie, const struct alert *what)
+{
+    (void)cookie;
+    pthread_mutex_lock(&told.lock);
+    assert_true(alert_book_note(told.book, what));
+    pthread_mutex_unlock(&told.lock);
+}
+
+/* Everything new, a line each: "topic subject state". */
+static const char *
+news(void)
+{
+    static char text[4000];
+    struct alert a;
+    int n = 0;
+
+    text[0] = '\0';
+    pthread_mutex_lock(&told.lock);
+    while (n < (int)sizeof text &&
+           alert_book_next(told.book, atomic_load(&fixture_boot_ms), 0, &a))
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s %s %s\n",
+                      alert_topic_name(a.topic), a.subject, a.state);
+    pthread_mutex_unlock(&told.lock);
+    return text;
+}
+
 static void
 start_book(void)
 {
@@ -143,6 +178,7 @@ start_book(void)
         .book = t.book,
         .clock = &fixture_clock,
         .post = post,
+        .note = on_alert,
         .workers = 4,
     });
     assert_non_null(t.refresher);
@@ -161,6 +197,8 @@ start(void **state)
     write_file(t.secret, "s\n");
     write_file(t.token, "1//r\n");
     t.conf = conf_holder_new(make_policy());
+    told.book = alert_book_new();
+    assert_non_null(told.book);
     answer_with(200, a_token);
     start_book();
     t.status = status_reader_new(t.directory, true);
@@ -175,6 +213,7 @@ stop(void **state)
     token_book_free(t.book);
     status_reader_free(t.status);
     conf_holder_free(t.conf);
+    alert_book_free(told.book);
     fixture_remove(t.directory);
     return 0;
 }
@@ -358,6 +397,52 @@ refuse_all(void)
     assert_int_equal(count(TOKEN_CLIENT_BROKEN), ACCOUNTS);
 }
 
+static void
+one_alert_for_a_client_and_one_for_an_account(void **state)
+{
+    unsigned lines = 0;
+
+    (void)state;
+    run_until(ACCOUNTS);
+    assert_string_equal(news(), "");
+    fixture_pass(LIFE_S * 1000 * 85 / 100);
+    refuse_all();
+    assert_string_equal(news(), "client client corp client_refused\n");
+    answer_with(200, a_token);
+    fixture_pass(11 * 60 * 1000);
+    run_until(1);
+    fixture_pass(31 * 1000);
+    run_until(ACCOUNTS);
+    assert_string_equal(news(), "client client corp ok\n");
+
+    /* Trouble with the network is told when tokens have run out, once. */
+    answer_with(0, "");
+    fixture_pass(LIFE_S * 1000 * 85 / 100);
+    run_until(ACCOUNTS);
+    assert_string_equal(news(), "");
+    fixture_pass(LIFE_S * 1000 / 5);
+    for (unsigned i = 2; i < 8; i++) {
+        run_until(i * ACCOUNTS);
+        fixture_pass(400 * 1000);
+    }
+    assert_string_equal(news(), "client client corp transient\n");
+    answer_with(200, a_token);
+    run_until(ACCOUNTS);
+    assert_string_equal(news(), "client client corp ok\n");
+
+    answer_with(400, "{\"error\":\"invalid_grant\"}");
+    fixture_pass(LIFE_S * 1000 * 85 / 100);
+    run_until(ACCOUNTS);
+    for (const char *p = news(); *p != '\0'; p++)
+        lines += *p == '\n';
+    assert_int_equal(lines, ACCOUNTS); /* each needs a login of its own */
+    answer_with(200, "{\"access_token\":\"x\","
+                     "\"refresh_token_expires_in\":90000}");
+    write_file(t.token, "1//login\n");
+    run_until(ACCOUNTS);
+    assert_non_null(strstr(news(), "ending a7@example.com ends_soon\n"));
+}
+
 /* Whoever is refused for himself was let in as a client. */
 static void
 an_answer_about_the_account_frees_the_client(void **state)
@@ -534,6 +619,7 @@ main(void)
         TEST(a_restart_costs_no_request),
         TEST(many_wishes_are_one_request),
         TEST(a_refused_client_is_asked_for_once),
+        TEST(one_alert_for_a_client_and_one_for_an_account),
         TEST(a_new_client_secret_is_tried_at_once),
         TEST(an_answer_about_the_account_frees_the_client),
         TEST(a_probe_without_an_answer_is_not_repeated_at_once),
