@@ -54,7 +54,7 @@ struct oauth_client {
     const char *auth_url;           /* https only; where a person logs in */
     const char *token_url;          /* https only */
     const char *connect; /* "address:port" to connect to; NULL = the URL's */
-    const char *scope; /* what a person is asked to allow */
+    const char *scope;   /* what a person is asked to allow */
     bool testing; /* Google: the consent screen is in Testing mode, in which
                    * refresh tokens end after seven days */
     const char *ca_file; /* absolute path; NULL = the system's store */
