@@ -32,6 +32,7 @@ pause_ms(const struct entry *e, const struct oauth2_answer *a)
     return schedule_pause_ms(&(struct schedule_facts){
         .class = a->class,
         .life_s = a->expires_in_s,
+        .off_beat = e->off_beat,
         .retry_after_s = a->retry_after_s,
         .failures = e->failures,
         .random = refresher_random(),
@@ -305,6 +306,7 @@ refresher_apply(struct refresher *r, struct entry *e,
     enum token_state before = e->status.state;
     struct client *c = e->client;
 
+    e->off_beat = before != TOKEN_OK || has_run_out(r, e);
     e->failures = a->class == e->class ? e->failures + 1 : 1;
     e->class = a->class;
     if (a->class == OAUTH2_CLIENT) {

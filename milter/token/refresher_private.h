@@ -49,6 +49,7 @@ struct entry {
     uint64_t stamp;          /* of the account's own secret at the last try */
     enum oauth2_class class; /* of the last answer, and how often in a row */
     unsigned failures;
+    bool off_beat;                /* the last answer did not come by schedule */
     struct refresh_token unsaved; /* rotated, and not on disk yet */
 };
 

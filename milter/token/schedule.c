@@ -3,8 +3,6 @@
  */
 #include "milter/token/schedule.h"
 
-#include <stdbool.h>
-
 #define SECOND_MS UINT64_C(1000)
 #define HOUR_MS   (3600 * SECOND_MS)
 #define WEEK_MS   (7 * 24 * HOUR_MS)
@@ -71,6 +69,8 @@ schedule_pause_ms(const struct schedule_facts *f)
 
     if (f->class == OAUTH2_OK) {
         ms = (uint64_t)f->life_s * SECOND_MS * 4 / 5;
+        if (f->off_beat && ms < WEEK_MS)
+            return ms / 5 + f->random % (ms - ms / 5 + 1);
         return spread(ms < WEEK_MS ? ms : WEEK_MS, 5, f->random);
     }
     if (f->class == OAUTH2_UNAUTHORIZED && f->failures > SPREAD_TRIES)

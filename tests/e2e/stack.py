@@ -289,8 +289,8 @@ class Stack:
             self.mta = Postfix(*where, sections, self.main_cf, self.master_cf)
         elif self.kind == "sendmail":
             self.mta = Sendmail(*where, self.ctl("mta-config", "sendmail"))
-        for name in ("token", "deliver", "milter"):
-            self.daemons[name].start()
+        for daemon in self.daemons.values():
+            daemon.start()
         if self.mta:
             self.mta.start()
 

@@ -277,10 +277,40 @@ everybody_gets_one_and_it_is_renewed_in_time(void **state)
     assert_int_equal(token_read(t.status, t.mailbox[0].id, &token), STATE_OK);
     assert_int_equal(token.len, strlen("ya29.token"));
     assert_true(atomic_load(&endpoint.most) <= 4);
-    fixture_pass(LIFE_S * 1000 * 75 / 100);
+    fixture_pass(LIFE_S * 1000 * 15 / 100);
     run_until(ACCOUNTS); /* too early for any */
-    fixture_pass(LIFE_S * 1000 * 10 / 100);
+    fixture_pass(LIFE_S * 1000 * 70 / 100);
     run_until(2 * ACCOUNTS); /* late for all */
+    /* That was by schedule, and so is the next. */
+    fixture_pass(LIFE_S * 1000 * 75 / 100);
+    run_until(2 * ACCOUNTS);
+    fixture_pass(LIFE_S * 1000 * 10 / 100);
+    run_until(3 * ACCOUNTS);
+}
+
+/* Those who came together do not come together again. */
+static void
+a_start_is_spread_over_the_life(void **state)
+{
+    unsigned before = 0, most = 0;
+
+    (void)state;
+    run_until(ACCOUNTS);
+    atomic_store(&endpoint.asked, 0);
+    for (unsigned i = 0; i < 17; i++) {
+        unsigned n;
+
+        fixture_pass(LIFE_S * 1000 / 20);
+        for (unsigned k = 0; k < 30; k++) {
+            refresher_tick(t.refresher);
+            usleep(1000);
+        }
+        n = atomic_load(&endpoint.asked);
+        most = n - before > most ? n - before : most;
+        before = n;
+    }
+    assert_true(before >= ACCOUNTS);
+    assert_true(most <= ACCOUNTS * 3 / 5);
 }
 
 static void
@@ -616,6 +646,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(everybody_gets_one_and_it_is_renewed_in_time),
+        TEST(a_start_is_spread_over_the_life),
         TEST(a_restart_costs_no_request),
         TEST(many_wishes_are_one_request),
         TEST(a_refused_client_is_asked_for_once),

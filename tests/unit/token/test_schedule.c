@@ -85,10 +85,33 @@ pauses(void **state)
     }
 }
 
+/* Evenly, from a fifth of the usual pause on. */
+static void
+off_the_beat(void **state)
+{
+    unsigned quarter[4] = {0};
+
+    (void)state;
+    for (uint32_t n = 0; n < 100000; n++) {
+        uint64_t ms = schedule_pause_ms(&(struct schedule_facts){
+            .class = OAUTH2_OK,
+            .life_s = 3600,
+            .off_beat = true,
+            .random = n * 2654435761u,
+        });
+
+        assert_in_range(ms, 576 * S, 2880 * S);
+        quarter[(ms - 576 * S) * 4 / (2304 * S + 1)]++;
+    }
+    for (unsigned i = 0; i < 4; i++)
+        assert_in_range(quarter[i], 24000, 26000);
+}
+
 int
 main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(pauses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(pauses),
+                                       cmocka_unit_test(off_the_beat)};
 
     return cmocka_run_group_tests_name("token/schedule", tests, NULL, NULL);
 }
