@@ -27,12 +27,12 @@ static const struct schema_type client_name = {"the name of an OAuth2 client",
 static const struct schema_row oauth2_rows[] = {
     {"client", &client_name, SCHEMA_AT(account, client),
      .need = SCHEMA_REQUIRED, .help = "an entry of oauth_clients"},
-    {"refresh_token_file", &schema_path, SCHEMA_AT(account, secret_file),
+    {"refresh_token_file", &schema_secret_file, SCHEMA_AT(account, secret_file),
      .need = SCHEMA_REQUIRED, .help = "file with the refresh token"},
 };
 
 static const struct schema_row service_rows[] = {
-    {"key_file", &schema_path, SCHEMA_AT(account, secret_file),
+    {"key_file", &schema_secret_file, SCHEMA_AT(account, secret_file),
      .need = SCHEMA_REQUIRED, .help = "the service account's key, JSON"},
     {"token_url", &compile_https, SCHEMA_AT(account, token_url),
      .help = "token endpoint; default: the key's token_uri"},
@@ -54,7 +54,7 @@ static const struct schema_row way_rows[] = {
     {"service_account", &kept_map, SCHEMA_AT(ways, service_account),
      .sub = &service_schema,
      .help = "a key with domain-wide delegation for the address"},
-    {"password_file", &schema_path, SCHEMA_AT(ways, password_file),
+    {"password_file", &schema_secret_file, SCHEMA_AT(ways, password_file),
      .help = "file with an app password"},
 };
 

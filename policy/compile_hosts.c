@@ -151,7 +151,7 @@ static const struct schema_row client_rows[] = {
      .help = "of Microsoft: directory id or domain; default: organizations"},
     {"client_id", &schema_text, SCHEMA_AT(oauth_client, client_id),
      .need = SCHEMA_REQUIRED, .max = 256, .help = "as the provider gave it"},
-    {"client_secret_file", &schema_path,
+    {"client_secret_file", &schema_secret_file,
      SCHEMA_AT(oauth_client, client_secret_file),
      .help = "file with the secret; none for a public client"},
     {"testing", &schema_yes_no, SCHEMA_AT(oauth_client, testing), .unset = "no",

@@ -74,6 +74,8 @@ extern const struct schema_type schema_duration; /* (uint64_t, ms) */
 extern const struct schema_type schema_size;     /* (uint64_t, octets) */
 extern const struct schema_type schema_percent;  /* (unsigned) */
 extern const struct schema_type schema_path;     /* (const char *, absolute) */
+/* (const char *: absolute, or "credential:NAME" as it stands: base/conf.h) */
+extern const struct schema_type schema_secret_file;
 extern const struct schema_type schema_ca_file;  /* the same, NULL = system */
 extern const struct schema_type schema_map;      /* (the object of `sub`) */
 

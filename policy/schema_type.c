@@ -232,6 +232,32 @@ read_path(struct compile *c, const struct schema_row *row, const struct node *n,
 
 const struct schema_type schema_path = {"a path", read_path};
 
+/* The name of a file in the directory that the service manager gives. */
+static bool
+read_secret_file(struct compile *c, const struct schema_row *row,
+                 const struct node *n, void *field)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyz"
+                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+    const char *text, *name;
+
+    if (!compile_is_text(n) || !slice_starts(n->text, "credential:"))
+        return read_path(c, row, n, field);
+    if (!read_text(c, row, n, &text))
+        return false;
+    name = text + strlen("credential:");
+    if (*name == '\0' || *name == '.' || name[strspn(name, plain)] != '\0')
+        return diag_error(c->diag, n->at,
+                          "%s: want credential:NAME, a name as in systemd's "
+                          "LoadCredential, found \"%s\"",
+                          row->key, text);
+    memcpy(field, &text, sizeof text);
+    return true;
+}
+
+const struct schema_type schema_secret_file = {"a path or credential:NAME",
+                                               read_secret_file};
+
 static bool
 read_ca_file(struct compile *c, const struct schema_row *row,
              const struct node *n, void *field)

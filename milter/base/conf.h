@@ -41,13 +41,21 @@ void conf_unref(struct conf *c); /* takes NULL */
  * and the old one stays. */
 bool conf_publish(struct conf_holder *h, struct policy *p);
 
+/* Where a secret file of the configuration is: the path itself, or, of
+ * "credential:NAME", the file that the service manager has put into
+ * $CREDENTIALS_DIRECTORY (systemd's LoadCredential, SetCredentialEncrypted).
+ * False with a sentence in err when there is none. */
+enum { CONF_PATH_MAX = 1024 };
+bool conf_secret_path(const char *configured, char ret[CONF_PATH_MAX],
+                      char *err, size_t err_size);
+
 /* Reads a secret file: regular, owned by root or the caller's effective
- * user, mode 0600 or 0400, at most max octets, checked on the open
- * descriptor; white space at both ends is taken off, and what is left is not
+ * user, mode 0600 or 0400 (a credential also 0440, as systemd's are, of root's
+ * group), at most max octets, checked on the open descriptor; white space at both ends is taken off, and what is left is not
  * empty and has no NUL.  *ret is NUL-terminated; the caller frees it
  * (conf_secret_free wipes it).  On failure err names file and remedy. */
-bool conf_secret(const char *path, size_t max, char **ret, size_t *ret_len,
-                 char *err, size_t err_size);
+bool conf_secret(const char *configured, size_t max, char **ret,
+                 size_t *ret_len, char *err, size_t err_size);
 void conf_secret_free(char *secret, size_t len); /* takes NULL */
 
 /* The ticket keys of a state directory: files "keys/<id>.key", id 1..255

@@ -11,6 +11,39 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define CREDENTIAL "credential:"
+
+static bool
+is_credential(const char *configured)
+{
+    return strncmp(configured, CREDENTIAL, strlen(CREDENTIAL)) == 0;
+}
+
+bool
+conf_secret_path(const char *configured, char ret[CONF_PATH_MAX], char *err,
+                 size_t err_size)
+{
+    const char *directory = getenv("CREDENTIALS_DIRECTORY");
+    int n;
+
+    if (!is_credential(configured)) {
+        n = snprintf(ret, CONF_PATH_MAX, "%s", configured);
+    } else if (directory == NULL || directory[0] != '/') {
+        snprintf(err, err_size,
+                 "%s: this process was given no credentials; want "
+                 "LoadCredential=%s:PATH in the service's unit",
+                 configured, configured + strlen(CREDENTIAL));
+        return false;
+    } else {
+        n = snprintf(ret, CONF_PATH_MAX, "%s/%s", directory,
+                     configured + strlen(CREDENTIAL));
+    }
+    if (n > 0 && n < CONF_PATH_MAX)
+        return true;
+    snprintf(err, err_size, "%.100s...: the path is too long", configured);
+    return false;
+}
+
 static int
 open_secret(const char *path, char *err, size_t err_size)
 {
@@ -30,7 +63,8 @@ open_secret(const char *path, char *err, size_t err_size)
  * nobody can put another in its place meanwhile; a symbolic link may lead to
  * it, as service managers do with credentials. */
 static bool
-is_private(int fd, const char *path, size_t max, char *err, size_t err_size)
+is_private(int fd, const char *path, bool credential, size_t max, char *err,
+           size_t err_size)
 {
     struct stat st;
     unsigned mode;
@@ -48,7 +82,10 @@ is_private(int fd, const char *path, size_t max, char *err, size_t err_size)
                  "helps",
                  path, (unsigned)st.st_uid, (unsigned)geteuid(),
                  (unsigned)geteuid(), path);
-    else if (mode != 0600 && mode != 0400)
+    else if (mode != 0600 && mode != 0400 &&
+             /* What looks like the group's is the mask of an access list that
+              * names the service's user alone. */
+             !(credential && mode == 0440 && st.st_gid == 0))
         snprintf(err, err_size,
                  "%s: mode %04o, want 0600 or 0400; \"chmod 0600 %s\" helps",
                  path, mode, path);
@@ -94,10 +131,13 @@ unfit(size_t read, size_t max, struct slice trimmed)
 }
 
 bool
-conf_secret(const char *path, size_t max, char **ret, size_t *ret_len,
+conf_secret(const char *configured, size_t max, char **ret, size_t *ret_len,
             char *err, size_t err_size)
 {
-    int fd = open_secret(path, err, err_size);
+    char path[CONF_PATH_MAX];
+    int fd = conf_secret_path(configured, path, err, err_size)
+                 ? open_secret(path, err, err_size)
+                 : -1;
     char *all = NULL, *copy = NULL;
     const char *why = "out of memory";
     struct slice trimmed;
@@ -105,7 +145,7 @@ conf_secret(const char *path, size_t max, char **ret, size_t *ret_len,
 
     if (fd < 0)
         return false;
-    if (!is_private(fd, path, max, err, err_size)) {
+    if (!is_private(fd, path, is_credential(configured), max, err, err_size)) {
         close(fd);
         return false;
     }

@@ -59,10 +59,12 @@ process_event(int fd)
 void
 process_no_core(void)
 {
-    const struct rlimit none = {0, 0};
+    const struct rlimit one = {1, 1}, none = {0, 0};
 
-    /* Either is enough; neither can fail for lowering. */
-    setrlimit(RLIMIT_CORE, &none);
+    /* One octet is too little for a file, and, unlike none, stops a dump into
+     * a program's pipe as well (core(5)). */
+    if (setrlimit(RLIMIT_CORE, &one) != 0)
+        setrlimit(RLIMIT_CORE, &none); /* lowering cannot fail */
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 

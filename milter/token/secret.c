@@ -26,13 +26,22 @@ refresh_token_free(struct refresh_token *t)
     *t = (struct refresh_token){NULL, {0}};
 }
 
+static bool
+look_at(const char *configured, struct stat *ret)
+{
+    char path[CONF_PATH_MAX], err[300];
+
+    return conf_secret_path(configured, path, err, sizeof err) &&
+           stat(path, ret) == 0;
+}
+
 uint64_t
 secret_stamp(const char *path)
 {
     struct stat st;
     uint64_t h;
 
-    if (stat(path, &st) != 0)
+    if (!look_at(path, &st))
         return 0;
     h = (uint64_t)st.st_ctim.tv_sec * 1000000007u + (uint64_t)st.st_ino;
     h = h * 1000000007u + (uint64_t)st.st_ctim.tv_nsec;
@@ -45,7 +54,7 @@ secret_written_s(const char *path)
 {
     struct stat st;
 
-    return stat(path, &st) == 0 ? (int64_t)st.st_mtim.tv_sec : 0;
+    return look_at(path, &st) ? (int64_t)st.st_mtim.tv_sec : 0;
 }
 
 static bool

@@ -133,6 +133,50 @@ judges_each_file(void **state)
     }
 }
 
+/* As systemd hands them over. */
+static void
+credentials(void **state)
+{
+    static const struct {
+        unsigned mode;
+        bool good;
+    } modes[] = {{0440, true},  {0400, true},  {0600, true},
+                 {0444, false}, {0460, false}, {0640, false}};
+    char *secret, err[300];
+    size_t len;
+
+    (void)state;
+    unsetenv("CREDENTIALS_DIRECTORY");
+    assert_false(
+        conf_secret("credential:x.pw", MAX, &secret, &len, err, sizeof err));
+    assert_string_equal(err, "credential:x.pw: this process was given no "
+                             "credentials; want LoadCredential=x.pw:PATH in "
+                             "the service's unit");
+    setenv("CREDENTIALS_DIRECTORY", directory, 1);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        bool ok;
+
+        print_message("  %04o\n", modes[i].mode);
+        write_secret("abcd", 4, modes[i].mode);
+        if (getegid() != 0 && modes[i].mode == 0440)
+            continue; /* another group may read it */
+        ok =
+            conf_secret("credential:x.pw", MAX, &secret, &len, err, sizeof err);
+        assert_int_equal(ok, modes[i].good);
+        if (ok)
+            conf_secret_free(secret, len);
+        else
+            assert_non_null(strstr(err, "chmod 0600"));
+    }
+    /* Elsewhere a group's is nobody's business. */
+    write_secret("abcd", 4, 0440);
+    assert_false(conf_secret(path, MAX, &secret, &len, err, sizeof err));
+    assert_false(
+        conf_secret("credential:none", MAX, &secret, &len, err, sizeof err));
+    assert_non_null(strstr(err, "/none: No such file"));
+    unsetenv("CREDENTIALS_DIRECTORY");
+}
+
 static void
 what_is_no_file(void **state)
 {
@@ -242,6 +286,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(judges_each_file),
+        cmocka_unit_test(credentials),
         cmocka_unit_test(what_is_no_file),
         cmocka_unit_test(links_lead_to_the_file_judged),
         cmocka_unit_test(a_strangers_file_is_refused),

@@ -96,6 +96,11 @@ static const struct compile_row accounts_rows[] = {
           "      refresh_token_file: f}}}\n",
      "4:3: warning: account \"a\": OAuth2 client \"m\" is Microsoft's, and "
      "the smarthost is gmail; want smarthost: office365?\n"},
+    {"credential", 0,
+     HEAD "accounts: {a: {address: a@x.example, auth: {password_file: "
+          "'credential:a/b'}}}\n",
+     "2:60: password_file: want credential:NAME, a name as in systemd's "
+     "LoadCredential, found \"credential:a/b\"\n"},
     {"template refresh", 0,
      HEAD "oauth_clients: {corp: {client_id: x}}\n"
           "accounts: {a: {address: '*@x.example', auth: {oauth2: {client: "
