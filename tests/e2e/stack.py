@@ -144,7 +144,7 @@ class Daemon:
                 [os.path.join(BUILD, PROGRAMS[self.name]), "-s", "-l",
                  "debug", "-c", self.stack.config_file],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=environment)
+                 env=environment, cwd=self.stack.top)
         if wait:
             wait_for(self.name, lambda: self.ended_or_ready(before))
 

@@ -127,7 +127,7 @@ alert:
   interval: 1s
 """
         with Stack(head=HEAD + alert, accounts=ACCOUNTS + more,
-                   postfix=False) as stack:
+                   mta=None) as stack:
             def text(name):
                 path = os.path.join(stack.top, "log", name)
                 if not os.path.exists(path):

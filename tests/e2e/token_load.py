@@ -24,7 +24,7 @@ class TokenOnly(Stack):
            refresh_token_file: secrets/{n:04d}.token}}}}}}}}
 """.format(n=i, a=address(i)) for i in range(count))
         super().__init__(
-            rules="rules: []\n", accounts=accounts, postfix=False,
+            rules="rules: []\n", accounts=accounts, mta=None,
             head=HEAD.replace("accounts: 256", "accounts: 8192"),
             sim={"accounts": [{"address": address(i), "refresh_tokens":
                                ["1//%04d" % i]} for i in range(count)],
