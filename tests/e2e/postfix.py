@@ -6,6 +6,7 @@ system's Postfix is never touched. Must be started by root, as Postfix is."""
 import grp
 import os
 import pwd
+import random
 import re
 import socket
 import subprocess
@@ -82,9 +83,16 @@ trace unix - - n - 0 bounce
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """For a server that starts later, so it lies below the ports that the
+    kernel gives to connections (ip_local_port_range): other tests make many
+    of them meanwhile."""
+    while True:
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", random.randrange(10240, 32768)))
+            except OSError:
+                continue
+            return s.getsockname()[1]
 
 
 class Postfix:
