@@ -236,6 +236,20 @@ window_room_at(const struct window *w, uint64_t now_ms, uint64_t n,
     return at_ms <= until_ms ? at_ms : room_under(w, until_ms, n, max);
 }
 
+window_spent_at(const struct window *w, uint64_t now_ms)
+{
+    uint64_t newest = get(&w->newest);
+    uint64_t oldest = oldest_alive(bucket_now(w, now_ms));
+
+    for (uint64_t b = newest; b >= oldest; b--) {
+        if (get(&w->bucket[b % WINDOW_BUCKETS]) > 0)
+            return bucket_start(get(&w->window_ms), b);
+        if (b == 0)
+            break;
+    }
+    return 0;
+}
+
 void
 window_restore(struct window *w, uint64_t now_ms, uint64_t bucket, uint64_t n)
 {

@@ -81,6 +81,12 @@ uint64_t window_share(uint64_t limit, unsigned share_percent);
 uint64_t window_room_at(const struct window *w, uint64_t now_ms, uint64_t n,
                         unsigned share_percent);
 
+/* When something was spent last, to the bucket: the start of the newest one
+ * that still counts at now_ms and holds something; 0 = none does.  A window
+ * without room has had none since then: what was spent there fitted, nothing
+ * did after it. */
+uint64_t window_spent_at(const struct window *w, uint64_t now_ms);
+
 /* Adds n to a bucket in the past: rebuilding from the ledger.  Buckets too
  * old at now_ms are ignored. */
 void window_restore(struct window *w, uint64_t now_ms, uint64_t bucket,

@@ -332,6 +332,7 @@ tick(struct agent *a)
     a->ticked_ms = now_ms;
     pool_tick(a->env.pool);
     quota_beat(a->env.quota);
+    quota_ledger_trouble(a->env.quota, !ledger_ok(a->env.ledger));
     if (now_ms - a->swept_ms >= SWEEP_MS) {
         attempts_sweep(a->env.attempts, now_ms);
         quota_sweep(a->env.quota);

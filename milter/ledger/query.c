@@ -346,3 +346,35 @@ query_rows(struct query *q, const struct query_filter *f,
     free(rows.row);
     return ok;
 }
+
+bool
+query_oldest_waiting(struct query *q, uint64_t account, int64_t since_ms,
+                     int64_t *ret_ms, char *err, size_t err_size)
+{
+    /* The last attempt of each recipient as in ledger_waiting(); then the
+     * first one of those that wait, by the ticket's index. */
+    sqlite3_stmt *st = ledger_sql_prepare(
+        q->book,
+        "SELECT coalesce(min((SELECT min(b.at_ms) FROM attempt b"
+        " WHERE b.ticket = t.ticket AND b.recipient = t.recipient)), 0)"
+        " FROM (SELECT ticket, recipient, account, outcome, max(row) AS last"
+        " FROM attempt INDEXED BY attempt_at WHERE at_ms >= ?1"
+        " GROUP BY ticket, recipient) t"
+        " WHERE t.account <> 0 AND (?2 = 0 OR t.account = ?2)"
+        " AND t.outcome NOT IN ('sent', 'refused', '" LEDGER_SENDING "')");
+    int rc = SQLITE_ERROR;
+
+    if (st != NULL) {
+        sqlite3_bind_int64(st, 1, since_ms);
+        ledger_sql_bind_u64(st, 2, account);
+        rc = sqlite3_step(st);
+        if (rc == SQLITE_ROW)
+            *ret_ms = sqlite3_column_int64(st, 0);
+        else
+            ledger_sql_fail(q->book, rc);
+        sqlite3_finalize(st);
+    }
+    if (rc != SQLITE_ROW)
+        snprintf(err, err_size, "%s", q->book->trouble);
+    return rc == SQLITE_ROW;
+}

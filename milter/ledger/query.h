@@ -44,4 +44,10 @@ bool query_rows(struct query *q, const struct query_filter *f,
                 bool (*each)(void *cookie, const struct query_row *r),
                 void *cookie, char *err, size_t err_size);
 
+/* When the message that waits longest was first tried (Unix time, ms): of
+ * those whose last attempt, at since_ms or later, was put off.  account 0 =
+ * any.  *ret_ms 0 = none waits.  False with err. */
+bool query_oldest_waiting(struct query *q, uint64_t account, int64_t since_ms,
+                          int64_t *ret_ms, char *err, size_t err_size);
+
 #endif

@@ -168,6 +168,16 @@ quota_beat(struct quota *q)
               (uint64_t)(clock_wall_ms(q->clock) / 1000));
 }
 
+void
+quota_ledger_trouble(struct quota *q, bool trouble)
+{
+    _Atomic uint64_t *since_s = &q->segment.head->stat[QUOTA_LEDGER_TROUBLE_S];
+
+    if (trouble != (words_get(since_s) != 0))
+        words_set(since_s,
+                  trouble ? (uint64_t)(clock_wall_ms(q->clock) / 1000) : 0);
+}
+
 /* ---- one account ---- */
 
 static pthread_mutex_t *

@@ -100,6 +100,7 @@ struct room {
 
 /* A copy of one account, for readers (status, quota, forecasts). */
 struct quota_view {
+    uint64_t now_ms; /* quota time of the copy */
     uint64_t id;
     char identity[IDENTITY_MAX + 1];
     enum account_state state;
@@ -112,7 +113,10 @@ struct quota_view {
     struct {
         enum dimension dimension;
         uint64_t limit, window_ms, used;
-        uint64_t room_at_ms; /* when one more unit fits */
+        uint64_t room_at_ms;    /* when one more unit fits */
+        uint64_t room_n_at_ms;  /* when quota_reader_units() more fit */
+        uint64_t full_since_ms; /* at the earliest (window_spent_at);
+                                 * 0 = one more fits */
         /* What was used when Gmail said that the daily limit is reached; at
          * quota time observed_at_ms, 0 = not within OBSERVED_KEEP_MS.  While
          * it holds, `allowed` may be less than the limit; else it is the
@@ -279,6 +283,15 @@ void quota_beat(struct quota *q);
 /* Forgets recipients that no longer count; about once a minute. */
 void quota_sweep(struct quota *q);
 
+/* Numbers of the segment's head (segment_inspect). */
+enum quota_stat {
+    QUOTA_LEDGER_TROUBLE_S, /* Unix time since when the ledger cannot be
+                             * written; 0 = it can */
+};
+
+/* Tells readers whether the ledger can be written. */
+void quota_ledger_trouble(struct quota *q, bool trouble);
+
 /* Asks the token daemon for a token other than the one with this serial
  * (0 = none yet), and wakes it. */
 void quota_want_token(struct quota *q, uint64_t id, uint64_t refused_serial);
@@ -292,6 +305,9 @@ struct quota_reader; /* attaches by itself, again when the agent restarts;
 struct quota_reader *quota_reader_new(const char *directory,
                                       const struct clock *clock);
 void quota_reader_free(struct quota_reader *r);
+
+/* From now on views say when n more units fit (default 1). */
+void quota_reader_units(struct quota_reader *r, uint64_t n);
 
 /* STATE_EABSENT while the agent has made no segment, STATE_EEMPTY for an
  * account it does not know yet, STATE_EBUSY when the agent died while it wrote

@@ -14,6 +14,7 @@
 struct quota_reader {
     struct attachment *attachment;
     const struct clock *clock;
+    uint64_t units;      /* quota_reader_units() */
     struct {             /* the ear's thread alone */
         uint64_t number; /* of the mapping that `seen` is about */
         uint64_t *seen;  /* a request word each slot */
@@ -28,6 +29,7 @@ quota_reader_new(const char *directory, const struct clock *clock)
     if (r == NULL)
         return NULL;
     r->clock = clock;
+    r->units = 1;
     r->attachment = attachment_new(directory, SEGMENT_QUOTA, 0, false);
     if (r->attachment == NULL) {
         free(r);
@@ -44,6 +46,12 @@ quota_reader_free(struct quota_reader *r)
     attachment_free(r->attachment);
     free(r->ear.seen);
     free(r);
+}
+
+void
+quota_reader_units(struct quota_reader *r, uint64_t n)
+{
+    r->units = n;
 }
 
 /* The mapping, if its slots are as large as its windows need. */
@@ -79,12 +87,14 @@ now(const struct quota_reader *r, const struct segment *s, uint64_t *ret_ms)
 }
 
 static void
-view(const struct quota_slot *slot, uint64_t now_ms, struct quota_view *ret)
+view(const struct quota_reader *r, const struct quota_slot *slot,
+     uint64_t now_ms, struct quota_view *ret)
 {
     uint64_t waiting = words_get(&slot->waiting);
     uint64_t sessions = words_get(&slot->sessions);
 
     memset(ret, 0, sizeof *ret);
+    ret->now_ms = now_ms;
     ret->id = words_get(&slot->id);
     words_get_text(slot->identity, IDENTITY_WORDS, ret->identity,
                    sizeof ret->identity);
@@ -112,6 +122,10 @@ view(const struct quota_slot *slot, uint64_t now_ms, struct quota_view *ret)
         ret->window[i].window_ms = words_get(&w->window.window_ms);
         ret->window[i].used = window_used(&w->window, now_ms);
         ret->window[i].room_at_ms = window_room_at(&w->window, now_ms, 1, 100);
+        ret->window[i].room_n_at_ms =
+            window_room_at(&w->window, now_ms, r->units, 100);
+        if (ret->window[i].room_at_ms > now_ms)
+            ret->window[i].full_since_ms = window_spent_at(&w->window, now_ms);
         ret->window[i].allowed = window_limit(&w->window, now_ms);
         if (words_get(&w->observed_at_ms) + OBSERVED_KEEP_MS <= now_ms)
             continue; /* never, or long ago */
@@ -141,7 +155,7 @@ quota_peek(struct quota_reader *r, uint64_t id, struct quota_view *ret)
     if (result == STATE_OK)
         result = now(r, &m->segment, &now_ms);
     if (result == STATE_OK)
-        view(quota_copy_slot(&copy), now_ms, ret);
+        view(r, quota_copy_slot(&copy), now_ms, ret);
     attachment_put(r->attachment, m);
     return result;
 }
@@ -183,7 +197,7 @@ quota_each(struct quota_reader *r,
         if (result == STATE_OK)
             result = now(r, &m->segment, &now_ms);
         if (result == STATE_OK) {
-            view(quota_copy_slot(&copy), now_ms, &v);
+            view(r, quota_copy_slot(&copy), now_ms, &v);
             if (!each(cookie, &v))
                 break;
         } else if (result != STATE_EEMPTY && first == STATE_OK) {

@@ -174,6 +174,7 @@ struct segment_info {
     uint32_t n_slots, slots_used;
     uint32_t windows;
     uint64_t size;
+    uint64_t stat[SEGMENT_STATS];
 };
 enum state_result segment_inspect(const char *directory, enum segment_kind kind,
                                   struct segment_info *ret, char *err,

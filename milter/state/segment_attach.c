@@ -148,6 +148,8 @@ segment_inspect(const char *directory, enum segment_kind kind,
         .windows = s.windows,
         .size = s.size,
     };
+    for (unsigned i = 0; i < SEGMENT_STATS; i++)
+        ret->stat[i] = atomic_load(&s.head->stat[i]);
     segment_detach(&s);
     return STATE_OK;
 }
