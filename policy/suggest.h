@@ -1,7 +1,7 @@
 /* policy/suggest.h - "did you mean": the nearest of some words.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Private to policy/.
+ * For policy/ and gmroutectl.
  */
 #ifndef POLICY_SUGGEST_H
 #define POLICY_SUGGEST_H

@@ -236,6 +236,7 @@ window_room_at(const struct window *w, uint64_t now_ms, uint64_t n,
     return at_ms <= until_ms ? at_ms : room_under(w, until_ms, n, max);
 }
 
+uint64_t
 window_spent_at(const struct window *w, uint64_t now_ms)
 {
     uint64_t newest = get(&w->newest);

@@ -3,11 +3,10 @@
  */
 #include "milter/ctl/ctl.h"
 
-#include <inttypes.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "milter/base/conf.h"
 
@@ -63,48 +62,26 @@ ctl_print_json(json_t *j)
 }
 
 void
-ctl_duration(uint64_t ms, char *ret, size_t size)
+ctl_json_item(size_t i, json_t *j)
 {
-    uint64_t s = (ms + 999) / 1000;
-
-    if (ms == 0)
-        snprintf(ret, size, "now");
-    else if (s < 120)
-        snprintf(ret, size, "%" PRIu64 " s", s);
-    else if (s < 2 * 3600)
-        snprintf(ret, size, "%" PRIu64 " min", (s + 59) / 60);
-    else if (s % 3600 < 60)
-        snprintf(ret, size, "%" PRIu64 " h", s / 3600);
-    else
-        snprintf(ret, size, "%" PRIu64 " h %" PRIu64 " min", s / 3600,
-                 s % 3600 / 60);
-}
-
-static void
-format_time(int64_t unix_s, const char *format, bool utc, char *ret,
-            size_t size)
-{
-    time_t t = (time_t)unix_s;
-    struct tm tm;
-
-    if ((utc ? gmtime_r(&t, &tm) : localtime_r(&t, &tm)) == NULL ||
-        strftime(ret, size, format, &tm) == 0)
-        snprintf(ret, size, "?");
+    fputs(i > 0 ? ",\n" : "[\n", stdout);
+    json_dumpf(j, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+    json_decref(j);
 }
 
 void
-ctl_time(int64_t unix_s, char *ret, size_t size)
+ctl_json_end(size_t n)
 {
-    format_time(unix_s, "%Y-%m-%d %H:%M:%S", false, ret, size);
+    puts(n > 0 ? "\n]" : "[]");
 }
 
-json_t *
-ctl_json_time(int64_t unix_s)
+bool
+ctl_number(const char *text, uint64_t max, uint64_t *ret)
 {
-    char text[40];
+    char *end;
 
-    if (unix_s == 0)
-        return json_null();
-    format_time(unix_s, "%Y-%m-%dT%H:%M:%SZ", true, text, sizeof text);
-    return json_string(text);
+    errno = 0;
+    *ret = strtoull(text, &end, 10);
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 &&
+           *ret >= 1 && *ret <= max;
 }

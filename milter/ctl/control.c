@@ -1,4 +1,5 @@
-/* milter/ctl/control.c - gmroutectl pause, resume: asked of the agent.
+/* milter/ctl/control.c - gmroutectl pause, resume, divert and quota-reset:
+ * asked of the agent.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "milter/base/control.h"
@@ -10,40 +11,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "milter/ctl/ctl.h"
-#include "policy/address.h"
+#include "milter/ctl/look.h"
 
 enum { ANSWER_S = 60 /* the agent waits for the disk, 30 s */ };
-
-/* The identity behind a name, or an address, of the configuration. */
-static bool
-find_identity(const struct policy *p, const char *word,
-              char ret[IDENTITY_MAX + 1])
-{
-    const struct account *a = policy_account(p, word);
-    struct mailbox m;
-
-    if (a != NULL && a->is_template) {
-        fprintf(stderr,
-                "gmroutectl: %s is a template: give the address of one of its "
-                "mailboxes\n",
-                word);
-        return false;
-    }
-    if (a != NULL)
-        return mailbox_identity(a->address, a->smarthost->name, ret) != 0;
-    if (strlen(word) <= IDENTITY_MAX) {
-        for (size_t i = 0; i <= strlen(word); i++)
-            ret[i] = slice_lower(word[i]);
-        if (policy_mailbox(p, ret, &m))
-            return true;
-    }
-    fprintf(stderr,
-            "gmroutectl: %s is neither the name nor the address of an "
-            "account\n",
-            word);
-    return false;
-}
 
 static int
 agent_connect(const char *runtime)
@@ -63,10 +33,11 @@ agent_connect(const char *runtime)
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
         return fd;
     }
-    fprintf(stderr,
-            "gmroutectl: %s: %s; does gmroute-deliver run, and are you "
-            "root?\n",
-            addr.sun_path, strerror(errno));
+    fprintf(stderr, "gmroutectl: nothing was changed: %s: %s; %s\n",
+            addr.sun_path, strerror(errno),
+            errno == EACCES
+                ? "only root and the agent's own user may ask for changes"
+                : "gmroute-deliver does not run: start it, then ask again");
     if (fd >= 0)
         close(fd);
     return -1;
@@ -118,26 +89,36 @@ ask_agent(const char *runtime, const struct control_request *q, bool json)
     return good ? CTL_GOOD : CTL_NO;
 }
 
-static int
-change(struct ctl *c, enum control_verb verb, int argc, char **argv)
+/* ---- the commands ---- */
+
+/* The words from `from` on, with spaces between them. */
+static void
+join(int from, int argc, char **argv, char *ret, size_t size)
 {
-    struct control_request q = {.verb = verb};
-    bool pause = verb == CONTROL_PAUSE;
-    struct policy *p;
-    int status = CTL_USAGE;
     size_t n = 0;
 
-    if (argc < 2 || (argc > 2 && !pause))
-        return ctl_usage(argv[0], pause ? "ACCOUNT [REASON]" : "ACCOUNT",
-                         "want an account");
-    p = ctl_load(c, false);
-    if (p == NULL)
-        return CTL_NO;
-    if (find_identity(p, argv[1], q.identity)) {
-        for (int i = 2; i < argc && n < sizeof q.text - 1; i++)
-            n += (size_t)snprintf(q.text + n, sizeof q.text - n, "%s%s",
-                                  i > 2 ? " " : "", argv[i]);
-        status = ask_agent(p->state.runtime, &q, c->json);
+    ret[0] = '\0';
+    for (int i = from; i < argc && n < size - 1; i++)
+        n += (size_t)snprintf(ret + n, size - n, "%s%s", i > from ? " " : "",
+                              argv[i]);
+}
+
+/* For account, and other (NULL = none), as the configuration has them. */
+static int
+change(struct ctl *c, struct control_request *q, const char *account,
+       const char *other)
+{
+    struct policy *p = ctl_load(c, false);
+    struct mailbox m;
+    int status = CTL_USAGE;
+
+    if (p != NULL && look_identity(p, account, false, &m, q->identity) &&
+        (other == NULL || look_identity(p, other, false, &m, q->other))) {
+        if (strcmp(q->identity, q->other) == 0)
+            fprintf(stderr, "gmroutectl: %s and %s are the same account\n",
+                    account, other);
+        else
+            status = ask_agent(p->state.runtime, q, c->json);
     }
     policy_free(p);
     return status;
@@ -146,11 +127,84 @@ change(struct ctl *c, enum control_verb verb, int argc, char **argv)
 int
 ctl_pause(struct ctl *c, int argc, char **argv)
 {
-    return change(c, CONTROL_PAUSE, argc, argv);
+    struct control_request q = {.verb = CONTROL_PAUSE};
+
+    if (argc < 2 || argv[1][0] == '-')
+        return ctl_usage("pause", "ACCOUNT [REASON] [--json]",
+                         "want an account");
+    join(2, argc, argv, q.text, sizeof q.text);
+    return change(c, &q, argv[1], NULL);
 }
 
 int
 ctl_resume(struct ctl *c, int argc, char **argv)
 {
-    return change(c, CONTROL_RESUME, argc, argv);
+    struct control_request q = {.verb = CONTROL_RESUME};
+
+    if (argc != 2 || argv[1][0] == '-')
+        return ctl_usage("resume", "ACCOUNT [--json]", "want one account");
+    return change(c, &q, argv[1], NULL);
+}
+
+int
+ctl_divert(struct ctl *c, int argc, char **argv)
+{
+    static const char synopsis[] =
+        "ACCOUNT OTHER [REASON] [--json]\n"
+        "       gmroutectl divert --end ACCOUNT [--json]";
+    struct control_request q = {.verb = CONTROL_DIVERT};
+
+    if (argc == 3 && strcmp(argv[1], "--end") == 0) {
+        q.verb = CONTROL_DIVERT_END;
+        return change(c, &q, argv[2], NULL);
+    }
+    if (argc < 3 || argv[1][0] == '-' || argv[2][0] == '-')
+        return ctl_usage("divert", synopsis,
+                         "want the account, and the one to send through "
+                         "instead");
+    join(3, argc, argv, q.text, sizeof q.text);
+    return change(c, &q, argv[1], argv[2]);
+}
+
+/* "y" and nothing else is a yes. */
+static bool
+is_confirmed(const char *account)
+{
+    char answer[16];
+
+    fprintf(stderr,
+            "This forgets what %s has sent.  Google does not forget: what is "
+            "sent now may exceed its limits and lock the account for a day.\n"
+            "Go on? [y/N] ",
+            account);
+    return fgets(answer, sizeof answer, stdin) != NULL &&
+           (strcmp(answer, "y\n") == 0 || strcmp(answer, "yes\n") == 0);
+}
+
+int
+ctl_quota_reset(struct ctl *c, int argc, char **argv)
+{
+    static const char synopsis[] = "ACCOUNT [--yes] [--json]";
+    struct control_request q = {.verb = CONTROL_QUOTA_RESET};
+    const char *account = NULL;
+    bool yes = false;
+
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--yes") == 0)
+            yes = true;
+        else if (account != NULL || argv[i][0] == '-')
+            return ctl_usage("quota-reset", synopsis, "unknown word %s",
+                             argv[i]);
+        else
+            account = argv[i];
+    if (account == NULL)
+        return ctl_usage("quota-reset", synopsis, "want an account");
+    if (!yes && !isatty(STDIN_FILENO))
+        return ctl_usage("quota-reset", synopsis,
+                         "nobody is there to confirm it: give --yes");
+    if (!yes && !is_confirmed(account)) {
+        fputs("gmroutectl: nothing was changed\n", stderr);
+        return CTL_NO;
+    }
+    return change(c, &q, account, NULL);
 }

@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 
+#include "milter/ctl/format.h"
 #include "policy/diag.h"
 #include "policy/policy.h"
 
@@ -28,10 +29,16 @@ int ctl_check(struct ctl *c, int argc, char **argv);
 int ctl_explain(struct ctl *c, int argc, char **argv);
 int ctl_replay(struct ctl *c, int argc, char **argv);
 int ctl_status(struct ctl *c, int argc, char **argv);
+int ctl_accounts(struct ctl *c, int argc, char **argv);
 int ctl_quota(struct ctl *c, int argc, char **argv);
+int ctl_sessions(struct ctl *c, int argc, char **argv);
 int ctl_tokens(struct ctl *c, int argc, char **argv);
+int ctl_top(struct ctl *c, int argc, char **argv);
+int ctl_metrics(struct ctl *c, int argc, char **argv);
 int ctl_pause(struct ctl *c, int argc, char **argv);
 int ctl_resume(struct ctl *c, int argc, char **argv);
+int ctl_divert(struct ctl *c, int argc, char **argv);
+int ctl_quota_reset(struct ctl *c, int argc, char **argv);
 int ctl_log(struct ctl *c, int argc, char **argv);
 int ctl_mta_config(struct ctl *c, int argc, char **argv);
 
@@ -49,11 +56,11 @@ int ctl_usage(const char *command, const char *synopsis, const char *fmt, ...)
 
 /* Prints and frees. */
 void ctl_print_json(json_t *j);
+/* The same for item `i` of a list too long to be held, and its end after n. */
+void ctl_json_item(size_t i, json_t *j);
+void ctl_json_end(size_t n);
 
-/* "2 h 5 min", "45 s"; "now" for 0. */
-void ctl_duration(uint64_t ms, char *ret, size_t size);
-/* "2026-03-01 10:00:00", local time. */
-void ctl_time(int64_t unix_s, char *ret, size_t size);
-json_t *ctl_json_time(int64_t unix_s); /* RFC 3339, or null for 0 */
+/* A whole number 1..max. */
+bool ctl_number(const char *text, uint64_t max, uint64_t *ret);
 
 #endif

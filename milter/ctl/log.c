@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "milter/ctl/ctl.h"
+#include "milter/ctl/look.h"
 #include "milter/ledger/query.h"
 
 static const char synopsis[] =
@@ -142,7 +142,8 @@ ctl_log(struct ctl *c, int argc, char **argv)
     struct listing l = {0};
     struct query *q = NULL;
     struct policy *p;
-    const struct account *a;
+    char identity[IDENTITY_MAX + 1];
+    struct mailbox m;
     char err[400];
     int status = CTL_USAGE;
 
@@ -151,9 +152,9 @@ ctl_log(struct ctl *c, int argc, char **argv)
     p = ctl_load(c, false);
     if (p == NULL)
         return CTL_USAGE;
-    a = f.identity != NULL ? policy_account(p, f.identity) : NULL;
-    if (a != NULL && !a->is_template)
-        f.identity = a->address; /* by its name in the configuration */
+    /* One that is gone from the configuration is in the book as well. */
+    if (f.identity != NULL && look_identity(p, f.identity, true, &m, identity))
+        f.identity = identity;
     if (!query_open(&q, p->state.directory, err, sizeof err)) {
         fprintf(stderr, "gmroutectl: %s\n", err);
         goto done;

@@ -1,321 +1,226 @@
-/* milter/ctl/status.c - gmroutectl status, quota and tokens: what shared
- * memory says.
+/* milter/ctl/status.c - gmroutectl status: what needs a person, and what
+ * runs, on one screen.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
-#include "milter/ctl/ctl.h"
-#include "milter/state/hints.h"
-#include "milter/state/quota.h"
-#include "milter/state/status.h"
-#include "policy/window.h"
+#include "milter/ctl/look.h"
+#include "milter/ctl/waiting.h"
 
-struct look { /* at the memory, read-only */
-    struct policy *policy;
-    struct quota_reader *quota;
-    struct status_reader *status;
-    struct hints *hints; /* NULL = not there */
-    json_t *list;        /* NULL = text */
-    const char *only;    /* one account; NULL = all */
-    size_t n;
-    uint64_t now_ms; /* quota time is about Unix time */
+enum {
+    NEARLY_PERCENT = 90, /* of a limit, or of the memory's slots */
+    SHOWN = 15,          /* problems in the text; JSON has all */
 };
-
-static bool
-look_open(struct look *k, const struct ctl *c)
-{
-    char err[200];
-
-    *k = (struct look){0};
-    k->policy = ctl_load(c, false);
-    if (k->policy == NULL)
-        return false;
-    k->quota = quota_reader_new(k->policy->state.runtime, &clock_real);
-    k->status = status_reader_new(k->policy->state.runtime, false);
-    if (hints_open_reader(&k->hints, k->policy->state.runtime, err,
-                          sizeof err) != STATE_OK)
-        k->hints = NULL;
-    k->now_ms = (uint64_t)clock_wall_ms(&clock_real);
-    if (c->json)
-        k->list = json_array();
-    return k->quota != NULL && k->status != NULL;
-}
-
-static void
-look_close(struct look *k)
-{
-    json_decref(k->list);
-    quota_reader_free(k->quota);
-    status_reader_free(k->status);
-    hints_free(k->hints);
-    policy_free(k->policy);
-}
-
-/* An account is named by its identity, its address, or its name in the
- * configuration. */
-static bool
-is_wanted(const struct look *k, const char *identity)
-{
-    const struct account *a;
-
-    if (k->only == NULL || strcmp(k->only, identity) == 0)
-        return true;
-    a = policy_account(k->policy, k->only);
-    return a != NULL && strncmp(a->address, identity, strlen(a->address)) == 0;
-}
-
-static void
-no_memory(const struct look *k, enum state_result result)
-{
-    fprintf(stderr,
-            "gmroutectl: quota memory in %s: %s; is gmroute-deliver running, "
-            "and may this user read it?\n",
-            k->policy->state.runtime, state_result_text(result));
-}
-
-/* ---- quota ---- */
-
-static json_t *
-json_window(const struct look *k, const struct quota_view *v, unsigned i)
-{
-    uint64_t limit = v->window[i].limit, used = v->window[i].used;
-    uint64_t at = v->window[i].room_at_ms;
-
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:o}", "dimension",
-                     dimension_name(v->window[i].dimension), "window_s",
-                     (json_int_t)(v->window[i].window_ms / 1000), "limit",
-                     (json_int_t)limit, "used", (json_int_t)used, "room",
-                     (json_int_t)(used < limit ? limit - used : 0),
-                     "room_returns",
-                     at == WINDOW_NEVER || at <= k->now_ms
-                         ? json_null()
-                         : ctl_json_time((int64_t)(at / 1000)));
-}
-
-static json_t *
-json_quota(const struct look *k, const struct quota_view *v)
-{
-    json_t *windows = json_array();
-
-    for (unsigned i = 0; i < v->n; i++)
-        json_array_append_new(windows, json_window(k, v, i));
-    return json_pack(
-        "{s:s, s:s, s:s, s:o, s:i, s:i, s:I, s:I, s:I, s:I, s:o}", "account",
-        v->identity, "state", account_state_name(v->state), "reason",
-        v->state_reason, "until",
-        ctl_json_time((int64_t)(v->state_until_ms / 1000)), "waiting_messages",
-        (int)v->waiting_messages, "waiting_recipients",
-        (int)v->waiting_recipients, "sent", (json_int_t)v->sent, "refused",
-        (json_int_t)v->refused, "deferred", (json_int_t)v->deferred, "in_doubt",
-        (json_int_t)v->in_doubt, "windows", windows);
-}
-
-static void
-print_quota(const struct look *k, const struct quota_view *v)
-{
-    char text[40];
-
-    printf("%s  %s", v->identity, account_state_name(v->state));
-    if (v->state_until_ms > k->now_ms) {
-        ctl_duration(v->state_until_ms - k->now_ms, text, sizeof text);
-        printf(" for %s", text);
-    }
-    if (v->state_reason[0] != 0)
-        printf(" (%s)", v->state_reason);
-    if (v->waiting_messages > 0)
-        printf(", %u messages wait", v->waiting_messages);
-    putchar('\n');
-    for (unsigned i = 0; i < v->n; i++) {
-        uint64_t limit = v->window[i].limit, used = v->window[i].used;
-        uint64_t at = v->window[i].room_at_ms;
-
-        ctl_duration(v->window[i].window_ms, text, sizeof text);
-        printf("    %-20s %10" PRIu64 " of %10" PRIu64
-               " used in %-12s room %" PRIu64,
-               dimension_name(v->window[i].dimension), used, limit, text,
-               used < limit ? limit - used : 0);
-        if (at != WINDOW_NEVER && at > k->now_ms) {
-            ctl_duration(at - k->now_ms, text, sizeof text);
-            printf(", returns in %s", text);
-        }
-        putchar('\n');
-    }
-}
-
-static bool
-each_quota(void *cookie, const struct quota_view *v)
-{
-    struct look *k = cookie;
-
-    if (!is_wanted(k, v->identity))
-        return true;
-    k->n++;
-    if (k->list != NULL)
-        json_array_append_new(k->list, json_quota(k, v));
-    else
-        print_quota(k, v);
-    return true;
-}
-
-int
-ctl_quota(struct ctl *c, int argc, char **argv)
-{
-    struct look k;
-    enum state_result result;
-    int status = CTL_USAGE;
-
-    if (argc > 2)
-        return ctl_usage("quota", "[ACCOUNT] [--json]", "unknown word %s",
-                         argv[2]);
-    if (!look_open(&k, c))
-        goto done;
-    k.only = argc > 1 ? argv[1] : NULL;
-    result = quota_each(k.quota, each_quota, &k);
-    if (result != STATE_OK) {
-        no_memory(&k, result);
-        goto done;
-    }
-    status = k.only != NULL && k.n == 0 ? CTL_NO : CTL_GOOD;
-    if (status == CTL_NO)
-        fprintf(stderr, "gmroutectl: %s: no such account has sent yet\n",
-                k.only);
-    if (k.list != NULL)
-        ctl_print_json(json_incref(k.list));
-done:
-    look_close(&k);
-    return status;
-}
-
-/* ---- tokens ---- */
-
-static json_t *
-json_token(const struct token_status *s)
-{
-    int64_t now_s = (int64_t)time(NULL);
-
-    return json_pack(
-        "{s:s, s:s, s:o, s:o, s:I, s:o, s:s}", "account", s->identity, "state",
-        token_state_name(s->state), "fetched", ctl_json_time(s->fetched_at_s),
-        "expires", ctl_json_time(s->expires_at_s), "seconds_left",
-        (json_int_t)(s->expires_at_s > now_s ? s->expires_at_s - now_s : 0),
-        "next_try", ctl_json_time(s->next_try_at_s), "error", s->error);
-}
-
-static void
-print_token(const struct token_status *s)
-{
-    int64_t now_s = (int64_t)time(NULL);
-    char age[40], left[40], next[40];
-
-    printf("%-40s %-12s", s->identity, token_state_name(s->state));
-    if (s->fetched_at_s > 0) {
-        ctl_duration((uint64_t)(now_s - s->fetched_at_s) * 1000 + 1, age,
-                     sizeof age);
-        printf(" %s old,", age);
-        if (s->expires_at_s > now_s) {
-            ctl_duration((uint64_t)(s->expires_at_s - now_s) * 1000, left,
-                         sizeof left);
-            printf(" %s left", left);
-        } else {
-            printf(" expired");
-        }
-    }
-    if (s->next_try_at_s > now_s) {
-        ctl_duration((uint64_t)(s->next_try_at_s - now_s) * 1000, next,
-                     sizeof next);
-        printf(", next renewal in %s", next);
-    }
-    putchar('\n');
-    if (s->error[0] != 0)
-        printf("    %s\n", s->error);
-}
-
-static bool
-each_token(void *cookie, const struct token_status *s)
-{
-    struct look *k = cookie;
-
-    if (!is_wanted(k, s->identity))
-        return true;
-    k->n++;
-    if (k->list != NULL)
-        json_array_append_new(k->list, json_token(s));
-    else
-        print_token(s);
-    return true;
-}
-
-int
-ctl_tokens(struct ctl *c, int argc, char **argv)
-{
-    struct look k;
-    enum state_result result;
-    int status = CTL_USAGE;
-
-    if (argc > 2)
-        return ctl_usage("tokens", "[ACCOUNT] [--json]", "unknown word %s",
-                         argv[2]);
-    if (!look_open(&k, c))
-        goto done;
-    k.only = argc > 1 ? argv[1] : NULL;
-    result = status_each(k.status, each_token, &k);
-    if (result != STATE_OK) {
-        fprintf(stderr,
-                "gmroutectl: token status in %s: %s; is gmroute-token "
-                "running?\n",
-                k.policy->state.runtime, state_result_text(result));
-        goto done;
-    }
-    status = k.only != NULL && k.n == 0 ? CTL_NO : CTL_GOOD;
-    if (k.list != NULL)
-        ctl_print_json(json_incref(k.list));
-done:
-    look_close(&k);
-    return status;
-}
-
-/* ---- status ---- */
 
 struct sums {
-    size_t accounts, by_state[ACCOUNT_STATES];
-    uint64_t sent, refused, deferred, in_doubt, waiting, open;
+    size_t accounts, by_state[ACCOUNT_STATES], full;
+    uint64_t sent, refused, deferred, in_doubt, waiting, coming, open;
+    size_t tokens, by_token[TOKEN_STATES];
 };
 
-static bool
-each_sum(void *cookie, const struct quota_view *v)
-{
-    struct sums *s = cookie;
+struct status {
+    struct look look;
+    struct look_daemon deliver, token;
+    int milter; /* look_milter() */
+    char milter_why[200];
+    struct account_rows rows;
+    enum state_result quota, tokens; /* why a memory cannot be read */
+    struct sums sum;
+    struct waiting waiting;
+    json_t *problems; /* [{"problem", "account", "text", "urgent"}] */
+    bool urgent;
+};
 
-    s->accounts++;
-    if (v->state < ACCOUNT_STATES)
-        s->by_state[v->state]++;
-    s->sent += v->sent;
-    s->refused += v->refused;
-    s->deferred += v->deferred;
-    s->in_doubt += v->in_doubt;
-    s->waiting += v->waiting_messages;
-    s->open += v->sessions_open;
+/* ---- what is wrong ---- */
+
+static void __attribute__((format(printf, 5, 6)))
+problem(struct status *s, bool urgent, const char *what, const char *account,
+        const char *fmt, ...)
+{
+    char text[600];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    s->urgent = s->urgent || urgent;
+    json_array_append_new(
+        s->problems,
+        json_pack("{s:s, s:s?, s:s, s:b}", "problem", what, "account", account,
+                  "text", text, "urgent", (int)urgent));
+}
+
+static void
+daemon_problem(struct status *s, const char *program,
+               const struct look_daemon *d)
+{
+    char when[2 * FORMAT_MAX];
+
+    if (d->up)
+        return;
+    if (d->result != STATE_OK) {
+        problem(s, true, "down", NULL, "%s: its memory: %s", program,
+                d->why[0] != '\0' ? d->why : state_result_text(d->result));
+        return;
+    }
+    look_when(&s->look, d->info.heartbeat_s * 1000, when, sizeof when);
+    problem(s, true, "down", NULL,
+            "%s does not run: no sign of life since %s; see its log, then "
+            "start it",
+            program, when);
+}
+
+static void
+find_daemon_problems(struct status *s)
+{
+    daemon_problem(s, "gmroute-deliver", &s->deliver);
+    daemon_problem(s, "gmroute-token", &s->token);
+    if (s->milter == 0)
+        problem(s, true, "down", NULL,
+                "gmroute-milter does not run: %s; the MTA's "
+                "milter_default_action decides about mail",
+                s->milter_why);
+    if (s->deliver.result == STATE_OK && s->deliver.up &&
+        s->deliver.info.stat[QUOTA_LEDGER_TROUBLE_S] != 0) {
+        char when[2 * FORMAT_MAX];
+
+        look_when(&s->look,
+                  (int64_t)s->deliver.info.stat[QUOTA_LEDGER_TROUBLE_S] * 1000,
+                  when, sizeof when);
+        problem(s, true, "ledger", NULL,
+                "the ledger in %s cannot be written, since %s: nothing is "
+                "sent until it can; the agent's log says why",
+                s->look.policy->state.directory, when);
+    }
+}
+
+static void
+find_memory_problems(struct status *s)
+{
+    const struct segment_info *i = &s->deliver.info;
+    /* an eighth of the slots stays free (segment.h) */
+    uint64_t room = (uint64_t)i->n_slots - i->n_slots / 8;
+    uint64_t dropped = hints_stat(s->look.hints, HINTS_DROPPED);
+
+    if (s->deliver.result == STATE_OK &&
+        ctl_percent(i->slots_used, room) >= NEARLY_PERCENT)
+        problem(s, false, "memory", NULL,
+                "%u of %" PRIu64
+                " slots for accounts are in use: raise state.accounts",
+                i->slots_used, room);
+    if (dropped > 0)
+        problem(s, false, "memory", NULL,
+                "%" PRIu64 " times there was no slot to count accepted mail: "
+                "raise state.accounts",
+                dropped);
+    if (s->rows.partial)
+        problem(s, true, "memory", NULL,
+                "some accounts cannot be read: restart gmroute-deliver, which "
+                "makes its memory anew from the ledger");
+}
+
+static void
+account_problem(struct status *s, const struct account_row *r)
+{
+    char when[2 * FORMAT_MAX] = "", since[2 * FORMAT_MAX] = "";
+    const char *waits = r->waiting_messages > 0 ? "; mail waits" : "";
+
+    if (r->state != ACCOUNT_OK) {
+        if (r->until_ms > 0)
+            look_when(&s->look, r->until_ms, when, sizeof when);
+        problem(s, true, account_state_name(r->state), r->identity,
+                "%s is %s%s%s%s%s%s", r->identity, account_state_name(r->state),
+                when[0] != '\0' ? ", ends " : "", when,
+                r->reason[0] != '\0' ? ": " : "", r->reason, waits);
+    } else if (r->is_full) {
+        if (r->full_since_ms > 0)
+            look_when(&s->look, r->full_since_ms, since, sizeof since);
+        if (r->room_at_ms > 0)
+            look_when(&s->look, r->room_at_ms, when, sizeof when);
+        problem(s, true, "full", r->identity,
+                "%s is full%s%s%s%s; %u messages wait", r->identity,
+                since[0] != '\0' ? " since " : "", since,
+                when[0] != '\0' ? "; room returns " : "", when,
+                r->waiting_messages);
+    } else if (r->has_window && r->percent >= NEARLY_PERCENT) {
+        ctl_duration(r->window_ms, when, sizeof when);
+        problem(s, false, "nearly_full", r->identity,
+                "%s has used %u%% of its %s in %s", r->identity, r->percent,
+                dimension_name(r->dimension), when);
+    }
+}
+
+static void
+token_problem(struct status *s, const struct token_status *t)
+{
+    bool person = t->state == TOKEN_NEEDS_LOGIN ||
+                  t->state == TOKEN_CLIENT_BROKEN ||
+                  t->state == TOKEN_NO_MAILBOX || t->state == TOKEN_CONFIG;
+
+    if (person || t->state == TOKEN_RETRYING)
+        problem(s, person, "token", t->identity, "%s: token %s%s%s",
+                t->identity, token_state_name(t->state),
+                t->error[0] != '\0' ? ": " : "", t->error);
+}
+
+/* ---- gathering ---- */
+
+static bool
+each_token(void *cookie, const struct token_status *t)
+{
+    struct status *s = cookie;
+
+    s->sum.tokens++;
+    if (t->state < TOKEN_STATES)
+        s->sum.by_token[t->state]++;
+    token_problem(s, t);
     return true;
 }
 
-struct token_sums {
-    size_t accounts, by_state[TOKEN_STATES];
-};
-
-static bool
-each_token_sum(void *cookie, const struct token_status *s)
+static void
+add_account(struct status *s, const struct account_row *r)
 {
-    struct token_sums *t = cookie;
+    struct sums *sum = &s->sum;
 
-    t->accounts++;
-    if (s->state < TOKEN_STATES)
-        t->by_state[s->state]++;
-    return true;
+    sum->accounts++;
+    if (r->state < ACCOUNT_STATES)
+        sum->by_state[r->state]++;
+    sum->full += r->is_full;
+    sum->sent += r->sent;
+    sum->refused += r->refused;
+    sum->deferred += r->deferred;
+    sum->in_doubt += r->in_doubt;
+    sum->waiting += r->waiting_messages;
+    sum->coming += r->coming_messages;
+    sum->open += r->sessions_open;
+    account_problem(s, r);
 }
+
+static void
+gather(struct status *s)
+{
+    look_daemon(&s->look, SEGMENT_QUOTA, &s->deliver);
+    look_daemon(&s->look, SEGMENT_STATUS, &s->token);
+    s->milter = look_milter(&s->look, s->milter_why, sizeof s->milter_why);
+    s->quota = look_accounts(&s->look, &s->rows);
+    find_daemon_problems(s);
+    for (size_t i = 0; i < s->rows.n; i++)
+        add_account(s, &s->rows.row[i]);
+    s->tokens = status_each(s->look.status, each_token, s);
+    if (s->tokens != STATE_OK && s->token.result == STATE_OK)
+        problem(s, true, "memory", NULL,
+                "token status: %s; restart "
+                "gmroute-token, which makes it anew",
+                state_result_text(s->tokens));
+    find_memory_problems(s);
+    if (s->sum.waiting > 0)
+        waiting_oldest(&s->look, 0, &s->waiting);
+}
+
+/* ---- JSON ---- */
 
 static json_t *
 json_states(const size_t *by_state, size_t n, const char *(*name)(unsigned))
@@ -340,6 +245,78 @@ token_name(unsigned i)
 }
 
 static void
+json_daemon(json_t *j, const struct look_daemon *d)
+{
+    bool ok = d->result == STATE_OK;
+
+    json_object_set_new(j, "up", json_boolean(d->up));
+    json_object_set_new(j, "pid",
+                        ok ? json_integer(d->info.maker_pid) : json_null());
+    json_object_set_new(j, "started",
+                        ctl_json_time(ok ? d->info.made_at_s : 0));
+    json_object_set_new(j, "heartbeat",
+                        ctl_json_time(ok ? d->info.heartbeat_s : 0));
+}
+
+static json_t *
+json_deliver(const struct status *s)
+{
+    const struct sums *sum = &s->sum;
+    json_t *j = json_pack(
+        "{s:s, s:i, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:I}", "memory",
+        state_result_text(s->quota), "accounts", (int)sum->accounts, "states",
+        json_states(sum->by_state, ACCOUNT_STATES, account_name), "sent",
+        (json_int_t)sum->sent, "refused", (json_int_t)sum->refused, "deferred",
+        (json_int_t)sum->deferred, "in_doubt", (json_int_t)sum->in_doubt,
+        "waiting_messages", (json_int_t)sum->waiting, "sessions",
+        (json_int_t)sum->open, "full", (int)sum->full, "coming_messages",
+        (json_int_t)sum->coming);
+
+    json_daemon(j, &s->deliver);
+    look_json_time(&s->look, j, "waiting_since", s->waiting.oldest_ms);
+    return j;
+}
+
+static json_t *
+json_milter(const struct status *s)
+{
+    static const struct {
+        const char *key;
+        enum hints_stat stat;
+    } stats[] = {
+        {"messages", HINTS_MESSAGES}, {"routed", HINTS_ROUTED},
+        {"rejected", HINTS_REJECTED}, {"deferred", HINTS_DEFERRED},
+        {"forged", HINTS_FORGED},     {"failed", HINTS_FAILED},
+    };
+    json_t *j = json_object();
+
+    json_object_set_new(
+        j, "up", s->milter < 0 ? json_null() : json_boolean(s->milter > 0));
+    if (s->look.hints != NULL)
+        for (size_t i = 0; i < sizeof stats / sizeof *stats; i++)
+            json_object_set_new(j, stats[i].key,
+                                json_integer((json_int_t)hints_stat(
+                                    s->look.hints, stats[i].stat)));
+    return j;
+}
+
+static json_t *
+json_status(const struct status *s)
+{
+    json_t *token =
+        json_pack("{s:s, s:i, s:o}", "memory", state_result_text(s->tokens),
+                  "accounts", (int)s->sum.tokens, "states",
+                  json_states(s->sum.by_token, TOKEN_STATES, token_name));
+
+    json_daemon(token, &s->token);
+    return json_pack("{s:b, s:O, s:o, s:o, s:o}", "good", (int)!s->urgent,
+                     "problems", s->problems, "deliver", json_deliver(s),
+                     "token", token, "milter", json_milter(s));
+}
+
+/* ---- text ---- */
+
+static void
 print_states(const char *what, size_t total, const size_t *by_state, size_t n,
              const char *(*name)(unsigned))
 {
@@ -347,96 +324,119 @@ print_states(const char *what, size_t total, const size_t *by_state, size_t n,
     for (unsigned i = 0; i < n; i++)
         if (by_state[i] > 0)
             printf(", %zu %s", by_state[i], name(i));
-    putchar('\n');
-}
-
-static json_t *
-json_status(const struct look *k, enum state_result quota, const struct sums *s,
-            enum state_result tokens, const struct token_sums *t)
-{
-    json_t *j = json_pack(
-        "{s:{s:s, s:i, s:o, s:I, s:I, s:I, s:I, s:I, s:I}, s:{s:s, s:i, s:o}}",
-        "deliver", "memory", state_result_text(quota), "accounts",
-        (int)s->accounts, "states",
-        json_states(s->by_state, ACCOUNT_STATES, account_name), "sent",
-        (json_int_t)s->sent, "refused", (json_int_t)s->refused, "deferred",
-        (json_int_t)s->deferred, "in_doubt", (json_int_t)s->in_doubt,
-        "waiting_messages", (json_int_t)s->waiting, "sessions",
-        (json_int_t)s->open, "token", "memory", state_result_text(tokens),
-        "accounts", (int)t->accounts, "states",
-        json_states(t->by_state, TOKEN_STATES, token_name));
-
-    if (k->hints != NULL)
-        json_object_set_new(
-            j, "milter",
-            json_pack(
-                "{s:I, s:I, s:I, s:I, s:I, s:I}", "messages",
-                (json_int_t)hints_stat(k->hints, HINTS_MESSAGES), "routed",
-                (json_int_t)hints_stat(k->hints, HINTS_ROUTED), "rejected",
-                (json_int_t)hints_stat(k->hints, HINTS_REJECTED), "deferred",
-                (json_int_t)hints_stat(k->hints, HINTS_DEFERRED), "forged",
-                (json_int_t)hints_stat(k->hints, HINTS_FORGED), "failed",
-                (json_int_t)hints_stat(k->hints, HINTS_FAILED)));
-    return j;
 }
 
 static void
-print_status(const struct look *k, enum state_result quota,
-             const struct sums *s, enum state_result tokens,
-             const struct token_sums *t)
+print_problems(const struct status *s)
 {
-    if (quota != STATE_OK) {
-        no_memory(k, quota);
+    size_t n = json_array_size(s->problems), shown = 0;
+
+    /* What needs a person stands before what is only good to know. */
+    for (int urgent = 1; urgent >= 0; urgent--)
+        for (size_t i = 0; i < n && shown < SHOWN; i++) {
+            json_t *p = json_array_get(s->problems, i);
+
+            if (json_is_true(json_object_get(p, "urgent")) != (urgent == 1))
+                continue;
+            printf("%s %s\n", urgent == 1 ? "!" : "-",
+                   json_string_value(json_object_get(p, "text")));
+            shown++;
+        }
+    if (n > shown)
+        printf("  ... and %zu more: gmroutectl accounts, gmroutectl tokens\n",
+               n - shown);
+    if (n > 0)
+        putchar('\n');
+}
+
+static void
+print_daemon(const struct status *s, const char *name,
+             const struct look_daemon *d)
+{
+    char when[2 * FORMAT_MAX];
+
+    printf("%-9s ", name);
+    if (d->up) {
+        look_when(&s->look, d->info.made_at_s * 1000, when, sizeof when);
+        printf("up, process %u, since %s\n", d->info.maker_pid, when);
     } else {
-        print_states("accounts", s->accounts, s->by_state, ACCOUNT_STATES,
-                     account_name);
-        printf("delivery  %" PRIu64 " sent, %" PRIu64 " refused, %" PRIu64
-               " deferred, %" PRIu64 " in doubt; %" PRIu64
-               " messages wait; %" PRIu64 " sessions open\n",
-               s->sent, s->refused, s->deferred, s->in_doubt, s->waiting,
-               s->open);
+        puts("down");
     }
-    if (tokens != STATE_OK)
-        printf("tokens    no memory: %s; is gmroute-token running?\n",
-               state_result_text(tokens));
-    else
-        print_states("tokens", t->accounts, t->by_state, TOKEN_STATES,
+}
+
+static void
+print_deliveries(const struct status *s)
+{
+    const struct sums *sum = &s->sum;
+    char when[2 * FORMAT_MAX];
+
+    print_states("accounts", sum->accounts, sum->by_state, ACCOUNT_STATES,
+                 account_name);
+    printf("; %zu full\n", sum->full);
+    printf("sent      %" PRIu64 " sent, %" PRIu64 " refused, %" PRIu64
+           " deferred, %" PRIu64 " in doubt since the agent started; %" PRIu64
+           " sessions open\n",
+           sum->sent, sum->refused, sum->deferred, sum->in_doubt, sum->open);
+    printf("waiting   %" PRIu64 " messages tried and put off", sum->waiting);
+    if (s->waiting.oldest_ms > 0) {
+        look_when(&s->look, s->waiting.oldest_ms, when, sizeof when);
+        printf(", the oldest first tried %s", when);
+    }
+    printf("; %" PRIu64 " accepted and not yet tried\n", sum->coming);
+}
+
+static void
+print_status(const struct status *s)
+{
+    const struct hints *h = s->look.hints;
+
+    print_problems(s);
+    print_daemon(s, "deliver", &s->deliver);
+    print_daemon(s, "token", &s->token);
+    printf("milter    %s\n", s->milter > 0    ? "up"
+                             : s->milter == 0 ? "down"
+                                              : s->milter_why);
+    if (s->quota == STATE_OK)
+        print_deliveries(s);
+    if (s->tokens == STATE_OK) {
+        print_states("tokens", s->sum.tokens, s->sum.by_token, TOKEN_STATES,
                      token_name);
-    if (k->hints == NULL)
-        puts("milter    no memory; is gmroute-milter running?");
-    else
-        printf("milter    %" PRIu64 " messages; recipients: %" PRIu64
+        putchar('\n');
+    }
+    if (h != NULL)
+        printf("filter    %" PRIu64 " messages; recipients: %" PRIu64
                " routed, %" PRIu64 " rejected, %" PRIu64 " deferred; %" PRIu64
                " forged tags refused\n",
-               hints_stat(k->hints, HINTS_MESSAGES),
-               hints_stat(k->hints, HINTS_ROUTED),
-               hints_stat(k->hints, HINTS_REJECTED),
-               hints_stat(k->hints, HINTS_DEFERRED),
-               hints_stat(k->hints, HINTS_FORGED));
+               hints_stat(h, HINTS_MESSAGES), hints_stat(h, HINTS_ROUTED),
+               hints_stat(h, HINTS_REJECTED), hints_stat(h, HINTS_DEFERRED),
+               hints_stat(h, HINTS_FORGED));
 }
 
 int
 ctl_status(struct ctl *c, int argc, char **argv)
 {
-    struct token_sums t = {0};
-    struct sums s = {0};
-    enum state_result quota, tokens;
-    struct look k;
+    struct status *s;
     int status = CTL_USAGE;
 
     if (argc > 1)
         return ctl_usage("status", "[--json]", "unknown word %s", argv[1]);
-    if (look_open(&k, c)) {
-        quota = quota_each(k.quota, each_sum, &s);
-        tokens = status_each(k.status, each_token_sum, &t);
-        if (c->json)
-            ctl_print_json(json_status(&k, quota, &s, tokens, &t));
-        else
-            print_status(&k, quota, &s, tokens, &t);
-        status = quota == STATE_OK && tokens == STATE_OK && k.hints != NULL
-                     ? CTL_GOOD
-                     : CTL_NO;
+    s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        fputs("gmroutectl: out of memory\n", stderr);
+        return CTL_USAGE;
     }
-    look_close(&k);
+    s->problems = json_array();
+    if (look_open(&s->look, c)) {
+        gather(s);
+        if (c->json)
+            ctl_print_json(json_status(s));
+        else
+            print_status(s);
+        status = s->urgent ? CTL_NO : CTL_GOOD;
+    }
+    json_decref(s->problems);
+    look_accounts_free(&s->rows);
+    look_close(&s->look);
+    free(s);
     return status;
 }
