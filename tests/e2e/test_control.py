@@ -3,6 +3,7 @@
 
 import os
 import socket
+import time
 import unittest
 
 from tests.e2e.stack import Stack, wait_for
@@ -33,6 +34,51 @@ class Control(unittest.TestCase):
             self.assertEqual(entry["recipients"], ["n1@far.test"])
 
             self.refusals(stack)
+
+    def test_what_a_person_asks_at_night(self):
+        """Who is full, since when, when does room return, what waits; and what
+        was said of the future comes true."""
+        with Stack(sales_quota="{messages: 3 per 12s}",
+                   max_wait="10m") as stack:
+            self.assertTrue(stack.ctl("status", "--json")["good"])
+            for i in range(5):
+                stack.send("sales@example.com", "n%d@far.test" % i)
+            stack.sim.wait_journal(3)
+
+            def full():
+                account, = stack.ctl("quota", "sales", "--json", "--room", "2")
+                window, = account["windows"]
+                return window["room"] == 0 and account
+
+            account = wait_for("the limit", full)
+            asked = time.time()
+            window, = account["windows"]
+            self.assertIsNotNone(window["full_since"])
+            self.assertLessEqual(window["full_since_in_s"], 0)
+            sent, = [e["time"] for e in
+                     stack.sim.journal(content=False)[2:3]]
+            self.assertAlmostEqual(asked + window["full_since_in_s"], sent,
+                                   delta=3)
+            status = stack.ctl("status", "--json", status=1)
+            self.assertEqual([(p["problem"], p["account"])
+                              for p in status["problems"]],
+                             [("full", "sales@example.com")])
+            rows = stack.ctl("accounts", "--full", "--json")
+            self.assertEqual([r["account"] for r in rows],
+                             ["sales@example.com"])
+            # Two are in the MTA's queue, whether tried already or not.
+            waits = [rows[0][k] for k in ("waiting_messages",
+                                          "coming_messages")]
+            self.assertEqual(sum(waits), 2, rows[0])
+            entries = stack.sim.wait_journal(4, timeout_s=60)
+            self.assertAlmostEqual(
+                entries[3]["time"], asked + window["room_returns_in_s"],
+                delta=5)
+            stack.sim.wait_journal(5, timeout_s=60)
+            stack.postfix.wait_empty()
+            self.assertIn(
+                'gmroute_account_deliveries_total{account="sales@example.com",'
+                'outcome="sent"} 5\n', stack.ctl("metrics"))
 
     def refusals(self, stack):
         """What cannot be done is said, and changes nothing."""

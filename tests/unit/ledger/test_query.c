@@ -182,6 +182,52 @@ the_caller_can_stop(void **state)
     query_close(q);
 }
 
+static int64_t
+oldest_waiting(struct desk *d, uint64_t account, int64_t since_ms)
+{
+    struct query *q = NULL;
+    int64_t ms = -1;
+    char err[1024];
+
+    assert_true(query_open(&q, d->directory, err, sizeof err));
+    if (!query_oldest_waiting(q, account, since_ms, &ms, err, sizeof err))
+        fail_msg("%s", err);
+    query_close(q);
+    return ms;
+}
+
+static void
+who_waits_longest(void **state)
+{
+    struct desk *d = *state;
+    struct attempt a = kit_attempt(3, "a@x", 8);
+    struct attempt_result res;
+    int64_t row;
+
+    /* Ticket 3 was put off; 4 is in doubt; 5 is nobody's account. */
+    assert_int_equal(oldest_waiting(d, 0, 0), KIT_NOW_MS + 2000);
+    assert_int_equal(oldest_waiting(d, 8, 0), KIT_NOW_MS + 2000);
+    assert_int_equal(oldest_waiting(d, 7, 0), 0);
+    assert_int_equal(oldest_waiting(d, 0, KIT_NOW_MS + 2001),
+                     KIT_NOW_MS + 3000);
+    /* Put off once more: it waits since its first try, which is long ago. */
+    a.identity = "news@e.com";
+    assert_int_equal(ledger_begin(d->l, &a, 1, NULL, &row), LEDGER_OK);
+    assert_int_equal(oldest_waiting(d, 0, 0), KIT_NOW_MS + 3000); /* flies */
+    res = kit_result(row, OUTCOME_DEFERRED);
+    assert_int_equal(ledger_finish(d->l, &res, 1, NULL, NULL, 10000),
+                     LEDGER_OK);
+    assert_int_equal(oldest_waiting(d, 8, KIT_NOW_MS + 5000),
+                     KIT_NOW_MS + 2000);
+    /* And sent. */
+    assert_int_equal(ledger_begin(d->l, &a, 1, NULL, &row), LEDGER_OK);
+    res = kit_result(row, OUTCOME_SENT);
+    assert_int_equal(ledger_finish(d->l, &res, 1, NULL, NULL, 10000),
+                     LEDGER_OK);
+    assert_int_equal(oldest_waiting(d, 0, 0), KIT_NOW_MS + 3000);
+    assert_int_equal(oldest_waiting(d, 0, KIT_NOW_MS + 3001), 0);
+}
+
 static bool
 write_meanwhile(void *cookie, const struct query_row *r)
 {
@@ -390,10 +436,15 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(filters_each_row),        TEST(a_row_has_all_its_columns),
-        TEST(the_caller_can_stop),     TEST(a_slow_caller_holds_nothing_up),
-        TEST(many_rows_come_whole),    TEST(texts_of_strangers_are_harmless),
-        TEST(says_why_it_cannot_open), TEST(reading_needs_no_right_to_write),
+        TEST(filters_each_row),
+        TEST(a_row_has_all_its_columns),
+        TEST(who_waits_longest),
+        TEST(the_caller_can_stop),
+        TEST(a_slow_caller_holds_nothing_up),
+        TEST(many_rows_come_whole),
+        TEST(texts_of_strangers_are_harmless),
+        TEST(says_why_it_cannot_open),
+        TEST(reading_needs_no_right_to_write),
     };
 
     return cmocka_run_group_tests_name("ledger/query", tests, NULL, NULL);

@@ -272,6 +272,25 @@ test_the_limit_that_holds(void **state)
 }
 
 static void
+test_last_spend(void **state)
+{
+    struct window w;
+
+    (void)state;
+    window_init(&w, 10, 1440); /* buckets of 10 ms */
+    assert_int_equal(window_spent_at(&w, 5000), 0);
+    window_spend(&w, 5005, 1);
+    assert_int_equal(window_spent_at(&w, 5005), 5000);
+    window_spend(&w, 5123, 9);
+    assert_int_equal(window_spent_at(&w, 5200), 5120);
+    window_advance(&w, 5300); /* empty buckets are none */
+    assert_int_equal(window_spent_at(&w, 5300), 5120);
+    assert_int_equal(window_spent_at(&w, 5120 + 1440), 5120);
+    assert_int_equal(window_spent_at(&w, 5120 + 1450), 0); /* passed out */
+    assert_int_equal(window_spent_at(&w, 1000000), 0);
+}
+
+static void
 test_sums_do_not_wrap(void **state)
 {
     struct window w;
@@ -576,6 +595,7 @@ main(void)
         cmocka_unit_test(test_unused_window),
         cmocka_unit_test(test_ceiling),
         cmocka_unit_test(test_the_limit_that_holds),
+        cmocka_unit_test(test_last_spend),
         cmocka_unit_test(test_sums_do_not_wrap),
         cmocka_unit_test(test_repair),
         cmocka_unit_test(test_against_the_model),

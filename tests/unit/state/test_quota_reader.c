@@ -201,6 +201,64 @@ each_account_is_shown(void **state)
 }
 
 static void
+since_when_it_is_full(void **state)
+{
+    struct quota_view v;
+    struct taken t;
+    struct room room;
+    uint64_t start_ms;
+
+    (void)state;
+    /* 40 recipients a day: 30, and 10 an hour later; one message more has
+     * room, and one recipient more has none. */
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_int_equal(v.window[1].full_since_ms, 0);
+    start_ms = v.now_ms;
+    assert_true(take(30, &t, &room));
+    fixture_pass(HOUR_MS);
+    assert_true(take(10, &t, &room));
+    fixture_pass(HOUR_MS);
+    quota_reader_units(reader, 11);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_int_equal(v.now_ms, start_ms + 2 * HOUR_MS);
+    assert_int_equal(v.window[0].full_since_ms, 0);
+    assert_int_equal(v.window[1].dimension, DIM_RECIPIENTS);
+    assert_true(v.window[1].full_since_ms <= start_ms + HOUR_MS);
+    assert_true(v.window[1].full_since_ms >
+                start_ms + HOUR_MS - DAY_MS / WINDOW_PARTS);
+    /* 30 come back at once, so 11 fit when one does; 31 wait an hour more. */
+    assert_true(v.window[1].room_at_ms >= start_ms + DAY_MS);
+    assert_int_equal(v.window[1].room_n_at_ms, v.window[1].room_at_ms);
+    quota_reader_units(reader, 31);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_true(v.window[1].room_n_at_ms >= start_ms + DAY_MS + HOUR_MS);
+    quota_reader_units(reader, 41);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_int_equal(v.window[1].room_n_at_ms, WINDOW_NEVER);
+}
+
+static void
+ledger_trouble_shows(void **state)
+{
+    struct segment_info info;
+    int64_t since_s = atomic_load(&fixture_wall_ms) / 1000;
+
+    (void)state;
+    quota_ledger_trouble(quota, true);
+    fixture_pass(HOUR_MS);
+    quota_ledger_trouble(quota, true); /* still: since the first time */
+    assert_int_equal(
+        segment_inspect(directory, SEGMENT_QUOTA, &info, err, sizeof err),
+        STATE_OK);
+    assert_int_equal(info.stat[QUOTA_LEDGER_TROUBLE_S], since_s);
+    quota_ledger_trouble(quota, false);
+    assert_int_equal(
+        segment_inspect(directory, SEGMENT_QUOTA, &info, err, sizeof err),
+        STATE_OK);
+    assert_int_equal(info.stat[QUOTA_LEDGER_TROUBLE_S], 0);
+}
+
+static void
 a_writer_dead_inside_is_busy_until_the_restart(void **state)
 {
     struct quota_slot *slot = segment_find(&quota->segment, sales.id);
@@ -431,6 +489,8 @@ main(void)
         TEST(a_reader_survives_restarts),
         TEST(a_reader_waits_for_the_first_agent),
         TEST(each_account_is_shown),
+        TEST(since_when_it_is_full),
+        TEST(ledger_trouble_shows),
         TEST(a_writer_dead_inside_is_busy_until_the_restart),
         TEST(flipped_bits_are_noticed_or_harmless),
         TEST(a_head_of_other_windows_is_refused),
