@@ -28,7 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "milter/deliver/sasl.h"
+#include "milter/base/sasl.h"
 #include "policy/outcome.h"
 #include "policy/slice.h"
 

@@ -1,7 +1,7 @@
-/* tests/unit/deliver/test_sasl.c - what a client says to log in.
+/* tests/unit/base/test_sasl.c - what a client says to log in.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "milter/deliver/sasl.h"
+#include "milter/base/sasl.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

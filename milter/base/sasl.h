@@ -1,4 +1,4 @@
-/* milter/deliver/sasl.h - what a client says to log in.
+/* milter/base/sasl.h - what a client says to log in.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Pure text work: nothing is read or sent here.  Everything made here is a
@@ -8,8 +8,8 @@
  * Mechanism" (developers.google.com/gmail/imap/xoauth2-protocol) for
  * XOAUTH2.
  */
-#ifndef DELIVER_SASL_H
-#define DELIVER_SASL_H
+#ifndef BASE_SASL_H
+#define BASE_SASL_H
 
 #include <stdbool.h>
 #include <stdint.h>

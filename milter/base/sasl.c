@@ -1,7 +1,7 @@
-/* milter/deliver/sasl.c - see sasl.h.
+/* milter/base/sasl.c - see sasl.h.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "milter/deliver/sasl.h"
+#include "milter/base/sasl.h"
 
 #include <openssl/evp.h>
 #include <stdio.h>
