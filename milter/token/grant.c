@@ -10,6 +10,7 @@
 
 #include "milter/base/conf.h"
 #include "milter/base/log.h"
+#include "milter/token/oauth2_code.h"
 #include "milter/token/wipe.h"
 
 #define GOOGLE_TOKEN_URL "https://oauth2.googleapis.com/token"
@@ -156,6 +157,37 @@ ask_refresh(struct grant_request *q, struct oauth2_answer *ret)
 done:
     buf_wipe_free(&form);
     refresh_token_free(&token);
+    conf_secret_free(secret, secret_len);
+}
+
+/* ---- a login ---- */
+
+void
+grant_login(struct grant_request *q, const struct grant_code *code,
+            struct oauth2_answer *ret)
+{
+    const struct oauth_client *client = q->mailbox->account->client;
+    char *secret = NULL, err[300];
+    size_t secret_len = 0;
+    struct buf form;
+    struct https_request request = {.url = client->token_url,
+                                    .connect = client->connect,
+                                    .ca_file = client->ca_file};
+
+    *ret = (struct oauth2_answer){.class = OAUTH2_CONFIG};
+    buf_init(&form, FORM_MAX);
+    if (client->client_secret_file != NULL &&
+        !conf_secret(client->client_secret_file, SECRET_MAX, &secret,
+                     &secret_len, err, sizeof err))
+        fail(ret, OAUTH2_CLIENT, err);
+    else if (!oauth2_code_form(&form, client->client_id, secret, code->code,
+                               code->verifier, code->redirect_uri))
+        fail(ret, OAUTH2_CONFIG,
+             "client id, client secret and code together are too long to be "
+             "right");
+    else
+        post(q, OAUTH2_GRANT_CODE, &request, &form, ret);
+    buf_wipe_free(&form);
     conf_secret_free(secret, secret_len);
 }
 

@@ -32,6 +32,17 @@ void grant_ask(struct grant_request *q, struct oauth2_answer *ret);
 /* Stores q->unsaved and empties it; false when it still cannot be. */
 bool grant_save(struct grant_request *q);
 
+/* A code that a person's login gave, and what asked for it (oauth2_code.h). */
+struct grant_code {
+    const char *code, *verifier, *redirect_uri;
+};
+
+/* Exchanges it, for an account of AUTH_REFRESH_TOKEN.  Blocks.  Nothing is
+ * stored: the refresh token is in *ret, NULL when the endpoint gave none;
+ * q->unsaved is not looked at. */
+void grant_login(struct grant_request *q, const struct grant_code *code,
+                 struct oauth2_answer *ret);
+
 /* What the account itself has to log in with, and what its client has, changed
  * if these do (secret_stamp). */
 uint64_t grant_stamp(const struct policy *p, const struct mailbox *m);

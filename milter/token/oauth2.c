@@ -13,6 +13,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
+#include "milter/token/oauth2_private.h"
 #include "milter/token/wipe.h"
 
 enum {
@@ -33,8 +34,8 @@ add_encoded(struct buf *b, const char *text)
             buf_printf(b, "%%%02X", *c);
 }
 
-static void
-add_field(struct buf *b, const char *name, const char *value)
+void
+oauth2_add_field(struct buf *b, const char *name, const char *value)
 {
     if (b->len > 0)
         buf_add_text(b, "&");
@@ -47,11 +48,11 @@ bool
 oauth2_refresh_form(struct buf *ret, const char *client_id,
                     const char *client_secret, const char *refresh_token)
 {
-    add_field(ret, "client_id", client_id);
+    oauth2_add_field(ret, "client_id", client_id);
     if (client_secret != NULL)
-        add_field(ret, "client_secret", client_secret);
-    add_field(ret, "refresh_token", refresh_token);
-    add_field(ret, "grant_type", "refresh_token");
+        oauth2_add_field(ret, "client_secret", client_secret);
+    oauth2_add_field(ret, "refresh_token", refresh_token);
+    oauth2_add_field(ret, "grant_type", "refresh_token");
     return !buf_failed(ret);
 }
 
@@ -104,8 +105,8 @@ service_key_parse(const char *json, size_t len, struct service_key *ret,
 }
 
 /* RFC 7515 2: base64url without padding. */
-static bool
-add_base64url(struct buf *b, const void *data, size_t len)
+bool
+oauth2_add_base64url(struct buf *b, const void *data, size_t len)
 {
     size_t room = 4 * ((len + 2) / 3) + 1;
     unsigned char *out;
@@ -168,7 +169,7 @@ add_signature(struct buf *b, size_t from, const char *pem, char *err,
         snprintf(err, err_size, "the assertion cannot be signed");
         goto done;
     }
-    ok = buf_add_text(b, ".") && add_base64url(b, signature, n);
+    ok = buf_add_text(b, ".") && oauth2_add_base64url(b, signature, n);
 done:
     ERR_clear_error();
     EVP_PKEY_free(key);
@@ -182,7 +183,7 @@ add_json_part(struct buf *b, json_t *part)
 {
     char *text = part != NULL ? json_dumps(part, JSON_COMPACT) : NULL;
     bool ok = text != NULL && strlen(text) <= CLAIMS_MAX &&
-              add_base64url(b, text, strlen(text));
+              oauth2_add_base64url(b, text, strlen(text));
     json_free_t give_back;
 
     json_get_alloc_funcs(NULL, &give_back);
@@ -208,7 +209,8 @@ oauth2_jwt_form(struct buf *ret, const struct service_key *k,
 {
     size_t from;
 
-    add_field(ret, "grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
+    oauth2_add_field(ret, "grant_type",
+                     "urn:ietf:params:oauth:grant-type:jwt-bearer");
     buf_add_text(ret, "&assertion=");
     from = ret->len;
     snprintf(err, err_size, "the assertion cannot be written");

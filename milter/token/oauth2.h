@@ -61,6 +61,8 @@ struct oauth2_answer {
     char *access_token;     /* OK; owned, wiped by oauth2_answer_free */
     char *refresh_token;    /* a rotated one; NULL = keep the old one */
     int64_t expires_in_s;   /* OK; 1.. */
+    char scope[300];        /* OK; what was granted; "" = what was asked for
+                             * (RFC 6749 5.1), or it is too long to keep */
     int64_t retry_after_s;  /* the endpoint asked for so much rest; 0 = not */
     int64_t refresh_left_s; /* until the refresh token ends; 0 = not known */
     int64_t unused_s;       /* since it was last used or given; 0 = not known */
@@ -74,7 +76,11 @@ enum { OAUTH2_REFRESH_TOKEN_MAX = 8192 };
 
 bool oauth2_refresh_token_ok(const char *token);
 
-enum oauth2_grant { OAUTH2_GRANT_REFRESH, OAUTH2_GRANT_JWT };
+enum oauth2_grant {
+    OAUTH2_GRANT_REFRESH,
+    OAUTH2_GRANT_JWT,
+    OAUTH2_GRANT_CODE, /* oauth2_code.h */
+};
 
 /* What the endpoint answered to that grant.  A body that is not JSON is
  * transient whatever its status. */

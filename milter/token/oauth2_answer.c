@@ -33,7 +33,11 @@ oauth2_class_name(enum oauth2_class c)
 
 /* ---- errors ---- */
 
-enum { REFRESH = 1 << OAUTH2_GRANT_REFRESH, JWT = 1 << OAUTH2_GRANT_JWT };
+enum {
+    REFRESH = 1 << OAUTH2_GRANT_REFRESH,
+    JWT = 1 << OAUTH2_GRANT_JWT,
+    CODE = 1 << OAUTH2_GRANT_CODE,
+};
 enum { BOTH = REFRESH | JWT };
 
 #define LOGIN "gmroutectl login"
@@ -66,6 +70,9 @@ static const struct known {
     {JWT, "invalid_grant", NULL, OAUTH2_CONFIG,
      "the endpoint refuses the assertion: check key file and token_url; if "
      "both are right, please report this"},
+    {CODE, "invalid_grant", NULL, OAUTH2_NEEDS_LOGIN,
+     "the code is not good (any more): it works once, for some minutes, with "
+     "the login that asked for it: " LOGIN},
     {REFRESH, "invalid_grant", NULL, OAUTH2_NEEDS_LOGIN,
      "the refresh token is expired or revoked (password changed, six months "
      "unused, app in Testing mode, or taken back): " LOGIN},
@@ -87,6 +94,8 @@ static const struct known {
      "no domain-wide delegation, or not yet (up to 24 hours): in the Admin "
      "console give the service account's numeric client id the scope "
      "https://mail.google.com/"},
+    {CODE, "unauthorized_client", NULL, OAUTH2_CONFIG,
+     "the OAuth client may not log in this way: want one for desktop apps"},
     {REFRESH, "unauthorized_client", NULL, OAUTH2_UNAUTHORIZED,
      "the OAuth client may not renew this token: was it given to another "
      "client, or for other scopes?"},
@@ -108,7 +117,8 @@ static const struct known {
     {BOTH, "unsupported_grant_type", NULL, OAUTH2_CONFIG,
      "the endpoint does not know this grant: check token_url"},
     {BOTH, "redirect_uri_mismatch", NULL, OAUTH2_CONFIG,
-     "the redirect address is not registered for the client"},
+     "the redirect address is not registered for the client: want one for "
+     "desktop apps, or register http://127.0.0.1"},
     {BOTH, "internal_failure", NULL, OAUTH2_TRANSIENT, "the endpoint failed"},
     {BOTH, "server_error", NULL, OAUTH2_TRANSIENT, "the endpoint failed"},
     {BOTH, "temporarily_unavailable", NULL, OAUTH2_TRANSIENT,
@@ -126,13 +136,17 @@ says(const char *text, const char *part)
     return text != NULL && strcasestr(text, part) != NULL;
 }
 
+/* What refuses a refresh token refuses a code as well, unless a row of its own
+ * comes first. */
 static const struct known *
 find_known(enum oauth2_grant grant, const struct refusal *r)
 {
+    unsigned grants = grant == OAUTH2_GRANT_CODE ? CODE | REFRESH : 1u << grant;
+
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         const struct known *k = &known[i];
 
-        if ((k->grants & 1u << grant) != 0 && strcmp(k->error, r->error) == 0 &&
+        if ((k->grants & grants) != 0 && strcmp(k->error, r->error) == 0 &&
             (k->part == NULL || says(r->description, k->part) ||
              says(r->subtype, k->part)))
             return k;
@@ -246,6 +260,7 @@ take_tokens(const json_t *root, const char *access, struct oauth2_answer *ret)
 {
     const char *refresh =
         json_string_value(json_object_get(root, "refresh_token"));
+    const char *scope = json_string_value(json_object_get(root, "scope"));
 
     if (!is_clean(access, TOKEN_TEXT_MAX)) {
         ret->class = OAUTH2_TRANSIENT;
@@ -258,6 +273,8 @@ take_tokens(const json_t *root, const char *access, struct oauth2_answer *ret)
     ret->access_token = wipe_strdup(access);
     if (refresh != NULL && oauth2_refresh_token_ok(refresh))
         ret->refresh_token = wipe_strdup(refresh);
+    if (scope != NULL && strlen(scope) < sizeof ret->scope)
+        memcpy(ret->scope, scope, strlen(scope) + 1);
     ret->expires_in_s = life_of(json_object_get(root, "expires_in"));
     ret->refresh_left_s =
         left_of(json_object_get(root, "refresh_token_expires_in"));

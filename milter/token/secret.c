@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -209,22 +211,27 @@ write_all(int fd, const char *text, size_t len)
     return true;
 }
 
-/* What a crash left under this name is in the way. */
+struct owner {
+    uid_t user;
+    gid_t group;
+};
+
+/* Two texts as one new file, for its owner alone.  What a crash left under
+ * this name is in the way. */
 static bool
-write_new(const char *path, const struct refresh_token *t)
+write_new(const char *path, const char *text, const char *tail,
+          const struct owner *owner)
 {
-    char tail[HEX_LEN + 3] = "\n";
     int fd, error;
     bool ok;
 
-    to_hex(t->origin, tail + 1);
-    tail[HEX_LEN + 1] = '\n';
     unlink(path);
     fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return false;
-    ok = write_all(fd, t->text, strlen(t->text)) &&
-         write_all(fd, tail, HEX_LEN + 2) && fsync(fd) == 0;
+    ok = (owner == NULL || fchown(fd, owner->user, owner->group) == 0) &&
+         write_all(fd, text, strlen(text)) &&
+         write_all(fd, tail, strlen(tail)) && fsync(fd) == 0;
     error = errno;
     close(fd);
     errno = error;
@@ -236,18 +243,55 @@ secret_store(const char *directory, uint64_t account,
              const struct refresh_token *t, char *err, size_t err_size)
 {
     char folder[PATH_ROOM], path[PATH_ROOM], fresh[PATH_ROOM + 8];
+    char tail[HEX_LEN + 3] = "\n";
 
     if (!rotated_path(directory, account, path, err, err_size))
         return false;
     snprintf(folder, sizeof folder, "%s/tokens", directory);
     snprintf(fresh, sizeof fresh, "%s.new", path);
+    to_hex(t->origin, tail + 1);
+    memcpy(tail + 1 + HEX_LEN, "\n", 2);
     if ((mkdir(folder, 0700) == 0 ? !fsync_directory(directory)
                                   : errno != EEXIST) ||
-        !write_new(fresh, t) || rename(fresh, path) != 0 ||
+        !write_new(fresh, t->text, tail, NULL) || rename(fresh, path) != 0 ||
         !fsync_directory(folder)) {
         snprintf(err, err_size, "%s: %s", path, strerror(errno));
         unlink(fresh);
         return false;
     }
     return true;
+}
+
+bool
+secret_install(const char *path, const char *token, uid_t user, gid_t group,
+               char *err, size_t err_size)
+{
+    struct owner owner = {user, group};
+    char *real = realpath(path, NULL), fresh[PATH_MAX + 8];
+    char *slash;
+    bool ok;
+
+    /* A link stays one: it is where it leads to that is replaced. */
+    if (real == NULL && errno == ENOENT)
+        real = strdup(path);
+    if (real == NULL || strlen(real) >= PATH_MAX) {
+        snprintf(err, err_size, "%s: %s", path, strerror(errno));
+        free(real);
+        return false;
+    }
+    snprintf(fresh, sizeof fresh, "%s.new", real);
+    ok = write_new(fresh, token, "\n", &owner) && rename(fresh, real) == 0;
+    if (!ok) {
+        snprintf(err, err_size, "%s: %s", path, strerror(errno));
+        unlink(fresh);
+    }
+    slash = strrchr(real, '/');
+    if (ok && slash != NULL) {
+        slash[slash == real] = '\0';
+        ok = fsync_directory(real);
+        if (!ok)
+            snprintf(err, err_size, "%s: %s", path, strerror(errno));
+    }
+    free(real);
+    return ok;
 }

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum { SECRET_MAX = 64 * 1024, SECRET_DIGEST = 32 /* octets: SHA-256 */ };
 
@@ -37,6 +38,12 @@ bool secret_refresh_token(const char *directory, uint64_t account,
 /* Writes a rotated token: new file, fsync, rename, fsync of the directory. */
 bool secret_store(const char *directory, uint64_t account,
                   const struct refresh_token *t, char *err, size_t err_size);
+
+/* Puts a token that a login gave where the configuration names it, mode 0600,
+ * in the same way.  The old one is there until the new one is.  path is
+ * absolute. */
+bool secret_install(const char *path, const char *token, uid_t user,
+                    gid_t group, char *err, size_t err_size);
 
 /* Changes whenever the file does, also its owner or mode; 0 = no file. */
 uint64_t secret_stamp(const char *path);

@@ -233,6 +233,53 @@ stamps_change_with_the_file(void **state)
     assert_int_not_equal(secret_rotated_stamp(directory, ACCOUNT), before);
 }
 
+static void
+a_login_is_installed_in_place(void **state)
+{
+    char link[120], fresh[120], err[300] = "";
+    struct refresh_token t;
+    struct stat st;
+
+    (void)state;
+    snprintf(link, sizeof link, "%s/link", directory);
+    snprintf(fresh, sizeof fresh, "%s.new", configured);
+    unlink(configured);
+    unlink(rotated);
+    write_file(fresh, "left by a crash", 0644);
+    assert_true(secret_install(configured, "1//first", geteuid(), getegid(),
+                               err, sizeof err));
+    assert_int_equal(stat(configured, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    assert_true(read_token(&none, &t, err));
+    assert_string_equal(t.text, "1//first");
+    refresh_token_free(&t);
+
+    /* Through a link, which stays one. */
+    assert_int_equal(symlink("sales.token", link), 0);
+    assert_true(secret_install(link, "1//second", geteuid(), getegid(), err,
+                               sizeof err));
+    assert_int_equal(lstat(link, &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    unlink(link);
+    assert_true(read_token(&none, &t, err));
+    assert_string_equal(t.text, "1//second");
+    refresh_token_free(&t);
+    assert_int_not_equal(access(fresh, F_OK), 0);
+
+    snprintf(link, sizeof link, "%s/nowhere/x", directory);
+    assert_false(
+        secret_install(link, "1//x", geteuid(), getegid(), err, sizeof err));
+    assert_non_null(strstr(err, "nowhere/x: No such file"));
+
+    if (geteuid() == 0) { /* of the daemon's user, who alone may read it */
+        assert_true(
+            secret_install(configured, "1//third", 12345, 0, err, sizeof err));
+        assert_int_equal(stat(configured, &st), 0);
+        assert_int_equal(st.st_uid, 12345);
+        assert_int_equal(st.st_mode & 07777, 0600);
+    }
+}
+
 int
 main(void)
 {
@@ -243,6 +290,7 @@ main(void)
         cmocka_unit_test(bad_files_are_refused_with_a_reason),
         cmocka_unit_test(a_broken_rotated_file_is_no_reason_to_go_back),
         cmocka_unit_test(a_directory_that_is_not_there),
+        cmocka_unit_test(a_login_is_installed_in_place),
         cmocka_unit_test(stamps_change_with_the_file),
     };
 
