@@ -20,6 +20,8 @@ _FLAGS = {
     "disabled": False,           # every login: 535
     "web_login": False,          # every login: 534-5.7.14
     "sending_denied": False,     # MAIL: 550 5.7.0
+    "imap_off": False,           # IMAP login: not enabled
+    "pop_off": False,            # POP login: not enabled
     "limit_stage": "end",        # where 550-5.4.5 comes: end, data or mail
     "limit_reply": "daily_limit",
     "max_sessions": 0,           # parallel logins, 0 = any number

@@ -30,7 +30,8 @@ class SimError(Exception):
 
 class Sim:
     """One running simulator. Attributes from its ready file: pid, host,
-    smtps, submission, relay, relay_smtps, token, control (ports), ca_file,
+    smtps, submission, relay, relay_smtps, imaps, pops, token, control (ports),
+    ca_file,
     token_url, auth_url, control_url, journal_dir, state_dir,
     service_accounts (e-mail -> key file)."""
 

@@ -4,7 +4,8 @@
 
 import json
 
-PORTS = ("smtps", "submission", "relay", "relay_smtps", "token", "control")
+PORTS = ("smtps", "submission", "relay", "relay_smtps", "imaps", "pops",
+         "token", "control")
 # name -> (default, types)
 _NUMBER = (int, float)
 SETTINGS = {
@@ -22,6 +23,8 @@ SETTINGS = {
     "rotate_refresh_tokens": (False, bool),
     "clock_skew_s": (0, _NUMBER),       # of the token endpoint's clock
     "consent_account": (None, (str, type(None))),
+    "consent_page": (False, bool),      # show a page, do not consent at once
+    "consent_scope": (None, (str, type(None))),     # what the person allows
     "profile": ("2025", str),
 }
 _KEYS = {

@@ -29,6 +29,7 @@ _WHAT = {
     # token endpoint
     "oauth_error": ("token", False), "http": ("token", False),
     "no_access_token": ("token", True), "rotate": ("token", True),
+    "no_refresh_token": ("token", True),
     "expires_in": ("token", True), "deny": ("consent", False),
 }
 # stages where not every reply can be meddled with -> what is possible there
@@ -36,11 +37,12 @@ _ONLY = {
     "connect": {"drop", "reset", "hang", "slow", "garbage", "reply"},
     "tls": {"cert", "drop"},
     "token": {"drop", "reset", "hang", "slow", "garbage", "oauth_error",
-              "http", "no_access_token", "rotate", "expires_in"},
+              "http", "no_access_token", "no_refresh_token", "rotate",
+              "expires_in"},
     "consent": {"deny"},
 }
-_ELSEWHERE = {"cert", "oauth_error", "http", "no_access_token", "rotate",
-              "expires_in", "deny"}
+_ELSEWHERE = {"cert", "oauth_error", "http", "no_access_token",
+              "no_refresh_token", "rotate", "expires_in", "deny"}
 _KEYS = {
     "what": str, "stage": str, "account": str, "client": str, "count": int,
     "skip": int, "recipient": str, "sender": str, "when": str, "text": str,

@@ -324,8 +324,12 @@ class Grants:
     # --- consent and authorization_code
 
     def _consent(self, request):
-        """The page a browser would show; here it consents at once."""
-        query = request.query
+        """The page a browser would show. It consents at once, as whoever the
+        login_hint names; with consent_page it asks, and a POST of its form
+        tells who logs in and what is decided."""
+        query, form = request.query, {}
+        if request.method == "POST":
+            query = form = request.form() or {}
         client = self.clients.get(query.get("client_id"))
         redirect = query.get("redirect_uri", "")
         problem = None
@@ -344,27 +348,47 @@ class Grants:
             return Response(400, "<html><body><h1>Error 400</h1><p>%s</p>"
                             "</body></html>\n" % html.escape(problem),
                             "text/html; charset=utf-8")
-        address = query.get("login_hint") or \
+        if self.sim.settings["consent_page"] and request.method != "POST":
+            return self._page(query)
+        address = form.get("account") or query.get("login_hint") or \
             self.sim.settings["consent_account"]
         account = self.sim.accounts.find(address) if address else None
         rules = self.sim.faults.take("consent", address, query["client_id"])
         answer = {"state": query["state"]} if "state" in query else {}
-        if account is None or any(r.what == "deny" for r in rules):
+        scope = self.sim.settings["consent_scope"] or query["scope"]
+        if account is None or form.get("decision") == "deny" or \
+                any(r.what == "deny" for r in rules):
             answer["error"] = "access_denied"
         else:
             code = "4/0A" + secrets.token_urlsafe(60)
             self.codes[code] = {
                 "address": account.address, "client_id": query["client_id"],
-                "redirect_uri": redirect, "scope": query["scope"],
+                "redirect_uri": redirect, "scope": scope,
                 "challenge": query.get("code_challenge"),
                 "method": query.get("code_challenge_method", "plain"),
                 "offline": query.get("access_type") == "offline" or
                 client.get("type", "desktop") == "desktop",
                 "until": time.monotonic() + 600}
-            answer.update(code=code, scope=query["scope"])
+            answer.update(code=code, scope=scope)
         joint = "&" if urlsplit(redirect).query else "?"
         return Response(302, "", "text/html; charset=utf-8",
                         [("Location", redirect + joint + urlencode(answer))])
+
+    @staticmethod
+    def _page(query):
+        """A form with all that was asked, an account and two buttons."""
+        fields = "".join(
+            '<input type="hidden" name="%s" value="%s">\n' % (
+                html.escape(name), html.escape(value))
+            for name, value in query.items())
+        return Response(
+            200, '<!DOCTYPE html>\n<title>Sign in</title>\n'
+            '<form method="post" action="/o/oauth2/v2/auth">\n%s'
+            '<input name="account" value="%s">\n'
+            '<button name="decision" value="allow">Allow</button>\n'
+            '<button name="decision" value="deny">Cancel</button>\n'
+            '</form>\n' % (fields, html.escape(query.get("login_hint", ""))),
+            "text/html; charset=utf-8")
 
     @staticmethod
     def _loopback(redirect, client):
@@ -393,7 +417,8 @@ class Grants:
         if account is None:
             raise GrantError("bad_grant")
         extra = {"scope": consent["scope"], "token_type": "Bearer"}
-        if consent["offline"]:
+        if consent["offline"] and not any(
+                r.what == "no_refresh_token" for r in rules):
             extra["refresh_token"] = self.new_refresh_token(
                 account, client["client_id"], consent["scope"])
         return self._ok(self._issue(account.address, consent["scope"], rules,

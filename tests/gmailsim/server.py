@@ -21,6 +21,7 @@ from .control import Control
 from .faults import Faults, Latency
 from .grants import Grants
 from .journal import Journal
+from .mailbox import ImapSession, PopSession
 from .replies import Texts
 from .session import Session
 from .tokens import MAIL_SCOPE, Tokens
@@ -35,20 +36,23 @@ _TOTALS = ("connections", "tls_started", "tls_handshakes", "tls_resumed",
 
 
 class Listener:
-    """One port of the SMTP side."""
+    """One port of the mail side."""
 
-    def __init__(self, name, host, implicit_tls, relay):
+    def __init__(self, name, host, implicit_tls, relay, session):
         self.name = name
         self.host = host
         self.implicit_tls = implicit_tls
         self.relay = relay
+        self.session = session
         self.tls_context = None
 
 
-LISTENERS = (("smtps", "smtp.gmail.com", True, False),
-             ("submission", "smtp.gmail.com", False, False),
-             ("relay", "smtp-relay.gmail.com", False, True),
-             ("relay_smtps", "smtp-relay.gmail.com", True, True))
+LISTENERS = (("smtps", "smtp.gmail.com", True, False, Session),
+             ("submission", "smtp.gmail.com", False, False, Session),
+             ("relay", "smtp-relay.gmail.com", False, True, Session),
+             ("relay_smtps", "smtp-relay.gmail.com", True, True, Session),
+             ("imaps", "imap.gmail.com", True, False, ImapSession),
+             ("pops", "pop.gmail.com", True, False, PopSession))
 
 
 class SessionSet(set):
@@ -176,7 +180,7 @@ class Simulator:
             listener.tls_context = self.certs.listener_context(
                 functools.partial(self._choose, listener.name))
             await self._listen(listener.name, functools.partial(
-                Session, self, listener))
+                listener.session, self, listener))
         await self._listen(
             "token", lambda: WebProtocol(
                 self.grants.handle, self.web, self.grants.now,

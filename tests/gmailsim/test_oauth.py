@@ -4,8 +4,10 @@
 import base64
 import email.utils
 import hashlib
+import html
 import http.client
 import json
+import re
 import socket
 import subprocess
 import time
@@ -522,6 +524,35 @@ class Consent(SimCase):
                                            "state": "st&te"})
         self.assertEqual(self.query(login_hint="nobody@example.com")[1]
                          ["error"], "access_denied")
+
+    def test_page_with_a_form(self):
+        self.sim.settings(consent_page=True)
+        status, page = self.query()
+        self.assertEqual(status, 200)
+        fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', page))
+        fields = {k: html.unescape(v) for k, v in fields.items()}
+        self.assertEqual((fields["account"], fields["state"]),
+                         (self.user, "st&te"))
+        other = "other@example.com"
+        self.sim.account(other)
+        for decision, account, want in (
+                ("deny", self.user, "error"), ("allow", self.user, "code"),
+                ("allow", other, "code"),
+                ("allow", "nobody@example.com", "error")):
+            _, headers, _ = self.https(
+                "POST", "/o/oauth2/v2/auth",
+                {**fields, "decision": decision, "account": account})
+            answer = parse_qs(urlsplit(headers["Location"]).query)
+            self.assertIn(want, answer)
+
+    def test_less_than_was_asked(self):
+        self.sim.settings(consent_scope="openid email")
+        status, tokens = self.redeem(self.query()[1]["code"])
+        self.assertEqual((status, tokens["scope"]), (200, "openid email"))
+        self.sim.fault("no_refresh_token", count=1)
+        status, tokens = self.redeem(self.query()[1]["code"])
+        self.assertEqual(status, 200)
+        self.assertNotIn("refresh_token", tokens)
 
     def test_account_without_a_hint(self):
         self.sim.settings(consent_account=self.user)
