@@ -19,6 +19,10 @@ static const struct schema_row smarthost_rows[] = {
      .help = "TLS from the start, or after STARTTLS; never without"},
     {"ca_file", &schema_ca_file, SCHEMA_AT(smarthost, ca_file),
      .unset = "system", .help = "certificates to trust, PEM"},
+    {"imap", &compile_endpoint, SCHEMA_AT(smarthost, imap),
+     .help = "its IMAP server, for gmroutectl verify; TLS from the start"},
+    {"pop", &compile_endpoint, SCHEMA_AT(smarthost, pop),
+     .help = "its POP server, likewise"},
 };
 
 const struct schema compile_smarthost_schema =
@@ -39,6 +43,18 @@ static const struct {
 
 enum { N_BUILTIN = sizeof builtin / sizeof *builtin };
 
+/* Gmail's mailboxes, where Gmail is sent through. */
+static void
+fill_in_mailboxes(struct smarthost *s)
+{
+    if (s->host == NULL || strcmp(s->host, builtin[0].host) != 0)
+        return;
+    if (s->imap == NULL)
+        s->imap = "imap.gmail.com:993";
+    if (s->pop == NULL)
+        s->pop = "pop.gmail.com:995";
+}
+
 bool
 compile_builtin_smarthosts(struct compile *c)
 {
@@ -51,6 +67,7 @@ compile_builtin_smarthosts(struct compile *c)
                                   .host = builtin[i].host,
                                   .port = builtin[i].port,
                                   .tls = builtin[i].tls};
+        fill_in_mailboxes(&s[i]);
         if (!table_add(c->smarthosts, slice_of(s[i].name), &s[i], &old))
             return compile_nomem(c);
     }
@@ -101,6 +118,7 @@ read_smarthost(struct compile *c, const struct node *key, const struct node *n)
     if (draft.port == 0)
         draft.port =
             draft.tls == SMARTHOST_TLS_STARTTLS ? PORT_STARTTLS : PORT_IMPLICIT;
+    fill_in_mailboxes(&draft);
     *s = draft;
     return ok;
 }

@@ -36,6 +36,8 @@ struct smarthost {
     uint16_t port;
     enum smarthost_tls tls;
     const char *ca_file; /* PEM, absolute path; NULL = the system's store */
+    const char *imap,
+        *pop; /* "host:port", for gmroutectl verify; NULL = none */
 };
 
 /* Whose client: what its URLs and scope are when they are not given. */
