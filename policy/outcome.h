@@ -77,6 +77,8 @@ struct verdict {
     bool halve_sessions; /* too many at once */
     bool close_session;  /* the session cannot be used again */
     bool full;           /* the account's limit, by Gmail's own word */
+    bool daily;          /* full: the account's own limit of a day, so that it
+                          * allows what has been sent of it and no more */
     const char *meaning; /* static: one phrase for logs, for a person */
 };
 

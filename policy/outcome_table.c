@@ -43,6 +43,13 @@
         .kind = OUTCOME_DEFERRED, .scope = SCOPE_##whose,                  \
         .effect = EFFECT_COOL, .cool_ms = ms, .full = true, .meaning = why \
     }
+/* The same of the account's own limits of a day. */
+#define FULL_DAY(why)                                             \
+    {                                                             \
+        .kind = OUTCOME_DEFERRED, .scope = SCOPE_ACCOUNT,         \
+        .effect = EFFECT_COOL, .cool_ms = HOURS(1), .full = true, \
+        .daily = true, .meaning = why                             \
+    }
 /* Too many sessions, or too fast. */
 #define CROWDED(ms, why)                                              \
     {                                                                 \
@@ -211,17 +218,17 @@ const struct outcome_row outcome_table[] = {
      FULL(ORGANISATION, HOURS(1), "the organisation's daily relay limit is "
                                   "reached")},
     {ANY, 550, E(5, 4, 5), NULL, "relay limit exceeded",
-     FULL(ACCOUNT, HOURS(1), "the account's daily relay limit is reached")},
+     FULL_DAY("the account's daily relay limit is reached")},
     {ANY, 0, E(5, 4, 5), NULL, NULL,
-     FULL(ACCOUNT, HOURS(1), "the account's daily sending limit is reached")},
+     FULL_DAY("the account's daily sending limit is reached")},
     {ANY, 550, 0, NULL, "user sending limit exceeded",
-     FULL(ACCOUNT, HOURS(1), "the account's daily sending limit is reached")},
+     FULL_DAY("the account's daily sending limit is reached")},
     {ANY, 550, 0, NULL, "sending quota exceeded",
-     FULL(ACCOUNT, HOURS(1), "the account's daily sending limit is reached")},
+     FULL_DAY("the account's daily sending limit is reached")},
     {ANY, 550, 0, NULL, "relay limit exceeded",
-     FULL(ACCOUNT, HOURS(1), "the account's daily relay limit is reached")},
+     FULL_DAY("the account's daily relay limit is reached")},
     {ANY, 550, 0, NULL, "reached a limit for sending mail",
-     FULL(ACCOUNT, HOURS(1), "the account's daily sending limit is reached")},
+     FULL_DAY("the account's daily sending limit is reached")},
     {MAILING, 550, E(5, 7, 1), NULL, "email quota exceeded",
      FULL(ACCOUNT, HOURS(24), "the account's quota is used up; perhaps its "
                               "storage is full")},

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,31 @@ struct control {
 
 /* ---- what is asked ---- */
 
+/* "ok " and what has been done; and what is wrong with the book, which then
+ * keeps the entry and writes it when it can. */
+static void done(struct control *c, enum ledger_result written,
+                 char ret[CONTROL_LINE_MAX], const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static void
+done(struct control *c, enum ledger_result written, char ret[CONTROL_LINE_MAX],
+     const char *fmt, ...)
+{
+    char text[600], trouble[200];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (written == LEDGER_OK) {
+        snprintf(ret, CONTROL_LINE_MAX, "ok %s", text);
+        return;
+    }
+    ledger_trouble(c->env->ledger, trouble, sizeof trouble);
+    snprintf(ret, CONTROL_LINE_MAX,
+             "ok %s, which the ledger cannot be told yet: %s", text, trouble);
+}
+
 static void
 set_state(struct control *c, const struct mailbox *m,
           const struct control_request *q, char ret[CONTROL_LINE_MAX])
@@ -36,26 +62,80 @@ set_state(struct control *c, const struct mailbox *m,
     bool pause = q->verb == CONTROL_PAUSE;
     enum account_state state = pause ? ACCOUNT_PAUSED : ACCOUNT_OK;
     const char *reason = pause ? q->text : "";
-    char trouble[200];
 
-    if (quota_open(c->env->quota, m) != STATE_OK) {
-        snprintf(ret, CONTROL_LINE_MAX,
-                 "no there is no memory slot for the account: raise "
-                 "state.accounts");
-        return;
-    }
     quota_set_state(c->env->quota, m->id, state, 0, reason);
-    /* In trouble the book keeps the entry and writes it when it can. */
-    if (ledger_set_state(c->env->ledger, q->identity, m->id, state, 0,
-                         reason) == LEDGER_OK) {
-        snprintf(ret, CONTROL_LINE_MAX, "ok %s is %s", m->address,
-                 account_state_name(state));
-        return;
+    done(c,
+         ledger_set_state(c->env->ledger, q->identity, m->id, state, 0, reason,
+                          0),
+         ret, "%s is %s", m->address, account_state_name(state));
+}
+
+/* Nothing leads from one divert into another: whoever asks where the mail of an
+ * account goes finds it in one step, and no two can make a loop. */
+static void
+divert(struct control *c, const struct mailbox *m, const struct mailbox *to,
+       const struct control_request *q, char ret[CONTROL_LINE_MAX])
+{
+    struct quota *quota = c->env->quota;
+    char identity[IDENTITY_MAX + 1];
+
+    if (m->id == to->id) {
+        snprintf(ret, CONTROL_LINE_MAX,
+                 "no mail for %s cannot be diverted to itself", m->address);
+    } else if (quota_divert(quota, to->id, identity)) {
+        snprintf(ret, CONTROL_LINE_MAX,
+                 "no mail for %s is itself diverted, to %s: name that one, or "
+                 "end that first",
+                 to->address, identity);
+    } else if (quota_diverted_here(quota, m->id, identity)) {
+        snprintf(ret, CONTROL_LINE_MAX,
+                 "no mail for %s is diverted to %s: end that first", identity,
+                 m->address);
+    } else {
+        quota_set_divert(quota, m->id, to->id);
+        done(c,
+             ledger_set_divert(c->env->ledger, q->identity, m->id, q->other,
+                               to->id),
+             ret, "mail for %s goes through %s", m->address, to->address);
     }
-    ledger_trouble(c->env->ledger, trouble, sizeof trouble);
-    snprintf(ret, CONTROL_LINE_MAX,
-             "ok %.100s is %s, which the ledger cannot be told yet: %.200s",
-             m->address, account_state_name(state), trouble);
+}
+
+static void
+divert_end(struct control *c, const struct mailbox *m,
+           const struct control_request *q, char ret[CONTROL_LINE_MAX])
+{
+    quota_set_divert(c->env->quota, m->id, 0);
+    done(c, ledger_set_divert(c->env->ledger, q->identity, m->id, "", 0), ret,
+         "mail for %s goes through itself", m->address);
+}
+
+static void
+quota_reset(struct control *c, const struct mailbox *m,
+            char ret[CONTROL_LINE_MAX])
+{
+    quota_forget(c->env->quota, m->id);
+    done(c, ledger_forget(c->env->ledger, m->id), ret,
+         "what %s has spent is forgotten", m->address);
+}
+
+/* An account of the configuration, with its place in memory. */
+static bool
+find(struct control *c, const struct conf *conf, const char *identity,
+     struct mailbox *ret_mailbox, char ret[CONTROL_LINE_MAX])
+{
+    if (!policy_mailbox(conf->policy, identity, ret_mailbox)) {
+        snprintf(ret, CONTROL_LINE_MAX,
+                 "no the agent's configuration has no account %s", identity);
+        return false;
+    }
+    if (quota_open(c->env->quota, ret_mailbox) != STATE_OK) {
+        snprintf(ret, CONTROL_LINE_MAX,
+                 "no there is no memory slot for account %s: raise "
+                 "state.accounts",
+                 identity);
+        return false;
+    }
+    return true;
 }
 
 static void
@@ -63,22 +143,33 @@ obey(struct control *c, const struct control_request *q, uid_t uid,
      char ret[CONTROL_LINE_MAX])
 {
     struct conf *conf = conf_ref(c->env->conf);
-    struct mailbox m;
+    struct mailbox m, other;
     struct log_line l;
 
-    if (policy_mailbox(conf->policy, q->identity, &m) &&
-        q->verb != CONTROL_PAUSE && q->verb != CONTROL_RESUME)
-        snprintf(ret, CONTROL_LINE_MAX, "no this agent cannot %s",
-                 control_verb_name(q->verb));
-    else if (policy_mailbox(conf->policy, q->identity, &m))
-        set_state(c, &m, q, ret);
-    else
-        snprintf(ret, CONTROL_LINE_MAX,
-                 "no the agent's configuration has no account %s", q->identity);
+    if (find(c, conf, q->identity, &m, ret)) {
+        switch (q->verb) {
+        case CONTROL_PAUSE:
+        case CONTROL_RESUME:
+            set_state(c, &m, q, ret);
+            break;
+        case CONTROL_DIVERT:
+            if (find(c, conf, q->other, &other, ret))
+                divert(c, &m, &other, q, ret);
+            break;
+        case CONTROL_DIVERT_END:
+            divert_end(c, &m, q, ret);
+            break;
+        case CONTROL_QUOTA_RESET:
+            quota_reset(c, &m, ret);
+            break;
+        }
+    }
     conf_unref(conf);
     l = log_line(ret[0] == 'o' ? LOG_LEVEL_INFO : LOG_LEVEL_WARN);
     log_kv(&l, "control", control_verb_name(q->verb));
     log_kv(&l, "account", q->identity);
+    if (q->other[0] != '\0')
+        log_kv(&l, "other", q->other);
     log_kv_u64(&l, "uid", uid);
     if (q->text[0] != '\0')
         log_kv(&l, "reason", q->text);

@@ -111,12 +111,42 @@ restore_mailed(void *cookie, uint64_t account, const char *identity,
 
 static void
 restore_state(void *cookie, uint64_t account, const char *identity,
-              enum account_state s, uint64_t until_ms, const char *reason)
+              enum account_state s, uint64_t until_ms, const char *reason,
+              uint32_t rests)
 {
     struct agent *a = cookie;
 
     if (reopen(a, account, identity))
-        quota_set_state(a->env.quota, account, s, until_ms, reason);
+        quota_restore_state(a->env.quota, account, s, until_ms, reason, rests);
+}
+
+static void
+restore_observed(void *cookie, uint64_t account, const char *identity,
+                 enum dimension d, uint64_t window_ms, uint64_t units,
+                 uint64_t at_ms)
+{
+    struct agent *a = cookie;
+
+    if (reopen(a, account, identity))
+        quota_restore_observed(a->env.quota, account, d, window_ms, units,
+                               at_ms);
+}
+
+/* Also after a reload.  While the other account is not configured the divert
+ * rests; it is in force again when that one comes back. */
+static void
+restore_divert(void *cookie, uint64_t account, const char *identity,
+               uint64_t other, const char *other_identity)
+{
+    struct agent *a = cookie;
+
+    if (!reopen(a, account, identity))
+        return;
+    if (!reopen(a, other, other_identity))
+        log_warn("mail for %s is diverted to %s, which is not configured: it "
+                 "goes through %s itself",
+                 identity, other_identity, identity);
+    quota_set_divert(a->env.quota, account, other);
 }
 
 static void
@@ -141,6 +171,8 @@ restore(struct agent *a)
         return false;
     quota_restored(a->env.quota);
     return ledger_states(a->env.ledger, restore_state, a) == LEDGER_OK &&
+           ledger_observed(a->env.ledger, restore_observed, a) == LEDGER_OK &&
+           ledger_diverts(a->env.ledger, restore_divert, a) == LEDGER_OK &&
            ledger_waiting(
                a->env.ledger,
                now_ms > ATTEMPTS_FORGET_MS ? now_ms - ATTEMPTS_FORGET_MS : 0,
@@ -314,11 +346,15 @@ reload(struct agent *a)
         p = NULL;
     }
     n_accounts = p != NULL ? p->n_accounts : 0;
-    if (p != NULL && conf_publish(a->conf, p))
+    if (p != NULL && conf_publish(a->conf, p)) {
+        /* Else what was asked for last may not be in the book yet. */
+        if (ledger_ok(a->env.ledger))
+            ledger_diverts(a->env.ledger, restore_divert, a);
         log_info("configuration loaded again: %zu accounts", n_accounts);
-    else
+    } else {
         log_error("configuration not loaded%s, the old one stays in force",
                   p != NULL ? ": out of memory" : "");
+    }
     process_notify("READY=1");
 }
 

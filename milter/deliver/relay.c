@@ -194,8 +194,8 @@ static bool
 same_group(const struct group *g, const struct mailbox *m,
            const struct ticket *t)
 {
-    return g->tagged.id == m->id && g->ticket == t->number &&
-           g->from == t->from && g->share_percent == t->share_percent;
+    return g->own.id == m->id && g->ticket == t->number && g->from == t->from &&
+           g->share_percent == t->share_percent;
 }
 
 static struct group *
@@ -214,7 +214,7 @@ group_for(struct relay *r, const struct mailbox *m, const struct ticket *t)
         free(g->who);
         return NULL;
     }
-    g->tagged = g->mailbox = *m;
+    g->own = g->mailbox = *m;
     g->ticket = t->number;
     g->minute = t->minute;
     g->from = t->from;
@@ -226,7 +226,17 @@ group_for(struct relay *r, const struct mailbox *m, const struct ticket *t)
     return g;
 }
 
-/* The plan's accounts behind the tag's own, for relay_exchange. */
+static bool
+is_listed(const struct group *g, uint64_t id)
+{
+    for (unsigned i = 0; i < g->n_others; i++)
+        if (g->other[i].id == id)
+            return true;
+    return g->own.id == id;
+}
+
+/* The plan's other accounts, for relay_exchange; one whose mail is diverted
+ * stands for the one that carries it. */
 static bool
 find_others(struct relay *r, struct group *g)
 {
@@ -242,9 +252,15 @@ find_others(struct relay *r, struct group *g)
         return false;
     }
     n = decide_candidates(r->conf->policy, g->plan, slice_of(r->sender), c);
-    for (unsigned i = 0; i < n; i++)
-        if (c[i].kind == STEP_ACCOUNT && c[i].mailbox.id != g->tagged.id)
-            g->other[g->n_others++] = c[i].mailbox;
+    for (unsigned i = 0; i < n; i++) {
+        struct mailbox m;
+
+        if (c[i].kind != STEP_ACCOUNT)
+            continue;
+        m = relay_carrier(r, &c[i].mailbox);
+        if (!is_listed(g, m.id))
+            g->other[g->n_others++] = m;
+    }
     free(c);
     return true;
 }
@@ -254,7 +270,7 @@ by_account(const void *a, const void *b)
 {
     const struct group *x = a, *y = b;
 
-    return x->tagged.id < y->tagged.id ? -1 : x->tagged.id > y->tagged.id;
+    return x->own.id < y->own.id ? -1 : x->own.id > y->own.id;
 }
 
 static bool
@@ -264,8 +280,8 @@ make_groups(struct relay *r)
     if (r->group == NULL)
         return false;
     for (size_t i = 0; i < r->n; i++) {
-        struct group *g =
-            group_for(r, &r->rcpt[i]->mailbox, &r->rcpt[i]->tag.ticket);
+        struct mailbox m = relay_carrier(r, &r->rcpt[i]->mailbox);
+        struct group *g = group_for(r, &m, &r->rcpt[i]->tag.ticket);
 
         if (g == NULL)
             return false;
@@ -326,7 +342,27 @@ defer_all(struct relay *r, const char *text)
     return r->answer;
 }
 
-/* Forecast: what of the group waits in the MTA now; its hints have served. */
+/* Of recipients that are tagged for one account: their hints have served; and
+ * what is diverted no longer waits for the account itself. */
+static void
+clear_hints(struct relay *r, const struct group *g, uint64_t account)
+{
+    uint32_t n = 0, first = 0;
+
+    for (size_t i = 0; i < g->n; i++) {
+        if (g->rcpt[i]->mailbox.id != account)
+            continue;
+        n++;
+        first += !g->rcpt[i]->tried_before;
+    }
+    if (first > 0)
+        hints_clear(r->env->hints, account, g->minute, first);
+    if (account != g->own.id && n > first)
+        attempts_waiting(r->env->attempts, g->ticket, account, n - first, 0,
+                         quota_now_ms(r->env->quota));
+}
+
+/* Forecast: what of the group waits in the MTA now. */
 static void
 count_waiting(struct relay *r, const struct group *g)
 {
@@ -334,14 +370,17 @@ count_waiting(struct relay *r, const struct group *g)
 
     for (size_t i = 0; i < g->n; i++) {
         const struct rcpt *c = g->rcpt[i];
+        size_t same = 0;
 
         left += c->kind == OUTCOME_DEFERRED || c->kind == OUTCOME_IN_DOUBT;
         first += !c->tried_before;
+        while (g->rcpt[same]->mailbox.id != c->mailbox.id)
+            same++;
+        if (same == i)
+            clear_hints(r, g, c->mailbox.id);
     }
-    attempts_waiting(r->env->attempts, g->ticket, g->tagged.id,
+    attempts_waiting(r->env->attempts, g->ticket, g->own.id,
                      (uint32_t)g->n - first, left, quota_now_ms(r->env->quota));
-    if (first > 0)
-        hints_clear(r->env->hints, g->tagged.id, g->minute, first);
 }
 
 const char *

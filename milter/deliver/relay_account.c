@@ -12,6 +12,24 @@
 #include "milter/base/log.h"
 #include "policy/window.h"
 
+struct mailbox
+relay_carrier(const struct relay *r, const struct mailbox *m)
+{
+    char identity[IDENTITY_MAX + 1];
+    struct mailbox other;
+
+    return quota_divert(r->env->quota, m->id, identity) &&
+                   policy_mailbox(r->conf->policy, identity, &other)
+               ? other
+               : *m;
+}
+
+bool
+relay_is_diverted(const struct group *g, const struct rcpt *c)
+{
+    return g->mailbox.id == g->own.id && c->mailbox.id != g->own.id;
+}
+
 struct cost
 relay_cost(const struct group *g, uint64_t octets, struct recipient_id *who)
 {
@@ -165,11 +183,10 @@ wait_for_room(const struct relay *r, const struct group *g, uint64_t at_ms,
 {
     bool ok;
 
-    if (at_ms == WINDOW_NEVER ||
-        !attempts_line_up(r->env->attempts, g->tagged.id))
+    if (at_ms == WINDOW_NEVER || !attempts_line_up(r->env->attempts, g->own.id))
         return false;
     ok = wait_until(r, at_ms, deadline_ms);
-    attempts_leave(r->env->attempts, g->tagged.id);
+    attempts_leave(r->env->attempts, g->own.id);
     return ok;
 }
 
@@ -179,7 +196,7 @@ relay_find_session(struct relay *r, struct group *g, uint64_t deadline_ms)
     for (;;) {
         uint64_t at_ms, soonest_ms = WINDOW_NEVER;
 
-        g->mailbox = g->tagged;
+        g->mailbox = g->own;
         if (try_account(r, g, deadline_ms, &at_ms))
             return true;
         soonest_ms = at_ms;
@@ -197,7 +214,7 @@ relay_find_session(struct relay *r, struct group *g, uint64_t deadline_ms)
             g->refusal = first;
             memcpy(g->refusal_text, text, sizeof text);
         }
-        g->mailbox = g->tagged;
+        g->mailbox = g->own;
         if (!wait_for_room(r, g, soonest_ms, deadline_ms))
             return false;
     }
@@ -217,6 +234,39 @@ relay_exchange(struct relay *r, struct group *g, uint64_t deadline_ms)
     return false;
 }
 
+/* ---- what replies do to an account ---- */
+
+static void
+log_observation(const struct mailbox *m, const struct observation *o,
+                bool lifted)
+{
+    for (unsigned i = 0; i < o->n; i++) {
+        struct log_line l = log_line(lifted ? LOG_LEVEL_INFO : LOG_LEVEL_WARN);
+
+        log_kv(&l, "account", m->address);
+        log_kv(&l, lifted ? "disproved" : "observed",
+               dimension_name(o->window[i].dimension));
+        log_kv_u64(&l, "window_s", o->window[i].window_ms / 1000);
+        log_kv_u64(&l, "allowed", o->window[i].used);
+        log_kv_u64(&l, "limit", o->window[i].limit);
+        log_end(&l);
+    }
+}
+
+/* Gmail's limit was reached: what it allowed is remembered. */
+static uint64_t
+fill(struct relay *r, const struct mailbox *m, const char *identity,
+     uint64_t first_ms, const char *reason)
+{
+    struct observation o;
+    uint64_t until_ms = quota_full(r->env->quota, m->id, first_ms, reason, &o);
+
+    if (o.n > 0)
+        ledger_observe(r->env->ledger, identity, &o, false);
+    log_observation(m, &o, false);
+    return until_ms;
+}
+
 void
 relay_apply_effect(struct relay *r, const struct mailbox *m,
                    const struct verdict *v, const struct reply *reply)
@@ -232,20 +282,23 @@ relay_apply_effect(struct relay *r, const struct mailbox *m,
 
     if (v->effect != EFFECT_COOL && v->effect != EFFECT_DISABLE)
         return;
+    mailbox_identity(m->address, m->account->smarthost->name, identity);
     snprintf(reason, sizeof reason, "%s", v->meaning);
     if (reply->code != 0)
         snprintf(reason, sizeof reason, "%s: %u %u.%u.%u %.80s", v->meaning,
                  reply->code, reply->enhanced.klass, reply->enhanced.subject,
                  reply->enhanced.detail, reply->text);
     until_ms = now_ms + disabled_ms;
-    if (cools)
+    if (v->daily)
+        until_ms = fill(r, m, identity, v->cool_ms, reason);
+    else if (cools)
         until_ms = quota_rest(r->env->quota, m->id, v->cool_ms, reason);
     else if (!quota_set_state(r->env->quota, m->id, state, until_ms, reason))
         until_ms = 0;
     if (until_ms == 0)
         return;
-    mailbox_identity(m->address, m->account->smarthost->name, identity);
-    ledger_set_state(r->env->ledger, identity, m->id, state, until_ms, reason);
+    ledger_set_state(r->env->ledger, identity, m->id, state, until_ms, reason,
+                     quota_rests(r->env->quota, m->id));
     l = log_line(LOG_LEVEL_WARN);
     log_kv(&l, "queue", r->queue_id);
     log_kv(&l, "account", m->address);
@@ -253,4 +306,19 @@ relay_apply_effect(struct relay *r, const struct mailbox *m,
     log_kv_u64(&l, "for_s", (until_ms - now_ms) / 1000);
     log_kv(&l, "reason", reason);
     log_end(&l);
+}
+
+void
+relay_accepted(struct relay *r, const struct mailbox *m)
+{
+    char identity[IDENTITY_MAX + 1];
+    struct observation lifted;
+
+    if (quota_accepted(r->env->quota, m->id, &lifted))
+        ledger_rested(r->env->ledger, m->id, lifted.at_ms);
+    if (lifted.n == 0)
+        return;
+    mailbox_identity(m->address, m->account->smarthost->name, identity);
+    ledger_observe(r->env->ledger, identity, &lifted, true);
+    log_observation(m, &lifted, true);
 }

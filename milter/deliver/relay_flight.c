@@ -69,6 +69,8 @@ log_rcpt(const struct relay *r, const struct group *g, const struct rcpt *c,
     log_kv(&l, "from", r->sender[0] != 0 ? r->sender : "<>");
     log_kv(&l, "to", c->canonical);
     log_kv(&l, "account", g->mailbox.address);
+    if (relay_is_diverted(g, c))
+        log_kv(&l, "diverted_from", c->mailbox.address);
     log_kv(&l, "outcome", outcome_kind_name(c->kind));
     log_kv(&l, "stage", stage);
     log_kv(&l, "message_id", message_id(r->message));
@@ -89,6 +91,7 @@ attempt_of(const struct relay *r, const struct group *g, const struct rcpt *c,
         .sender = r->sender,
         .identity = identity,
         .account = g->mailbox.id,
+        .diverted_from = relay_is_diverted(g, c) ? c->mailbox.id : 0,
         .message_id = message_id(r->message),
         .size_octets = message_size(r->message),
     };
@@ -270,7 +273,7 @@ flight_settle(struct flight *f, const struct taken **ret_after)
         quota_give_back_recipients(q, &f->taken, &kept);
     quota_settle(q, &f->taken);
     if (sent)
-        quota_accepted(q, f->taken.id);
+        relay_accepted(f->r, &f->g->mailbox);
     *ret_after = &f->taken;
 }
 
@@ -283,6 +286,14 @@ count_outcome(struct relay *r, const struct group *g, enum outcome_kind k)
                                                  : QUOTA_DEFERRED;
 
     quota_count(r->env->quota, g->mailbox.id, e, 1);
+}
+
+/* Another account may carry it; one of another organisation, at least. */
+static bool
+is_about_account(const struct verdict *v)
+{
+    return v->kind == OUTCOME_DEFERRED &&
+           (v->scope == SCOPE_ACCOUNT || v->scope == SCOPE_ORGANISATION);
 }
 
 /* Writes the results, then ends the recipients they end.  Still open are those
@@ -325,8 +336,7 @@ flight_end(struct flight *f, bool may_exchange, const struct taken *before,
         char line[LMTP_REPLY_MAX];
 
         if ((x->verdict.kind == OUTCOME_SPLIT && f->n > 1) ||
-            (may_exchange && x->verdict.kind == OUTCOME_DEFERRED &&
-             x->verdict.scope == SCOPE_ACCOUNT))
+            (may_exchange && is_about_account(&x->verdict)))
             continue;
         outcome_lmtp_reply(&x->verdict, &x->reply, line);
         relay_end_rcpt(r, f->rcpt[i],
@@ -383,15 +393,18 @@ fly(struct flight *f, bool may_exchange, uint64_t deadline_ms,
     for (size_t i = 0; i < f->n; i++) {
         const struct letter_result *x = &f->result[i];
 
-        if (x->verdict.kind == OUTCOME_DEFERRED &&
-            x->verdict.scope == SCOPE_ACCOUNT)
+        if (is_about_account(&x->verdict))
             *ret_exchange = may_exchange;
+    }
+    flight_settle(f, &after);
+    for (size_t i = 0; i < f->n; i++) {
+        const struct letter_result *x = &f->result[i];
+
         if (x->verdict.effect != EFFECT_NONE) {
             relay_apply_effect(r, &f->g->mailbox, &x->verdict, &x->reply);
             break;
         }
     }
-    flight_settle(f, &after);
     flight_end(f, may_exchange, &before, after);
 }
 

@@ -36,7 +36,8 @@ struct rcpt {
 
 /* Recipients that share one Gmail transaction: account, ticket, handling. */
 struct group {
-    struct mailbox tagged;  /* as the tag says */
+    /* The tag's, or the one that an administrator diverts its mail to. */
+    struct mailbox own;
     struct mailbox mailbox; /* that serves it now */
     uint64_t ticket;
     uint32_t minute;
@@ -46,7 +47,7 @@ struct group {
     size_t n;
     struct rcpt **rcpt; /* borrowed from the transaction */
     struct recipient_id *who; /* room for all of them: relay_cost */
-    /* Accounts to try after the tag's own, in order. */
+    /* Accounts to try after `own`, in order. */
     unsigned n_others;
     struct mailbox *other;
     unsigned tried_others; /* how many of them are behind us */
@@ -75,6 +76,13 @@ struct relay {
 
 /* ---- relay_account.c ---- */
 
+/* The account itself, or the one that its mail is diverted to, if the
+ * configuration has that one. */
+struct mailbox relay_carrier(const struct relay *r, const struct mailbox *m);
+
+/* Is this recipient's mail on its way through the account it was diverted to? */
+bool relay_is_diverted(const struct group *g, const struct rcpt *c);
+
 /* What one transaction with the next open recipients of g costs.  Who they are
  * is written to `who`, room for g->n, which the cost borrows. */
 struct cost relay_cost(const struct group *g, uint64_t octets,
@@ -90,9 +98,13 @@ bool relay_exchange(struct relay *r, struct group *g, uint64_t deadline_ms);
 
 void relay_drop_session(struct relay *r, struct group *g);
 
-/* What a reply does to the account: rest, or out of service. */
+/* What a reply does to the account: rest, what Gmail was seen to allow, or out
+ * of service.  What it refused is given back already. */
 void relay_apply_effect(struct relay *r, const struct mailbox *m,
                         const struct verdict *v, const struct reply *reply);
+
+/* Gmail accepted a message of the account. */
+void relay_accepted(struct relay *r, const struct mailbox *m);
 
 /* ---- relay_flight.c ---- */
 

@@ -21,7 +21,7 @@
 #define MINUTES(n) ((n)*60000ull)
 #define HOURS(n)   ((n)*3600000ull)
 
-enum { OAUTH = 1, HALVE = 2, CLOSE = 4, IS_FULL = 8 };
+enum { OAUTH = 1, HALVE = 2, CLOSE = 4, IS_FULL = 8, DAILY = 16 };
 
 struct row {
     const char *name;
@@ -233,27 +233,27 @@ static const struct row limit_rows[] = {
       "550-5.4.5 Daily user sending limit exceeded. For more information on "
       "Gmail\r\n550-5.4.5 sending limits go to\r\n"
       "550 5.4.5  https://support.google.com/a/answer/166852" SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
     R("daily limit at DATA", DATA,
       "550 5.4.5 Daily user sending quota exceeded." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | OAUTH),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY | OAUTH),
     R("daily limit at MAIL", MAIL,
       "550 5.4.5 Daily sending quota exceeded." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
     R("daily limit at RCPT", RCPT,
       "550 5.4.5 Daily user sending limit exceeded." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
     R("daily limit, other words", CONTENT, "550 5.4.5 Enough." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
     R("daily limit, other code", CONTENT,
       "550 5.7.0 Daily user sending limit exceeded." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
     R("daily limit, bounce's words", CONTENT,
       "550 5.7.1 You have reached a limit for sending mail." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
     R("relay limit of the user", MAIL,
       "550 5.4.5 Daily SMTP relay limit exceeded for user." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
     R("relay limit of the customer", RCPT,
       "550 5.7.1 Daily SMTP relay limit exceeded for customer." SID,
       DEFERRED, ORGANISATION, COOL, HOURS(1), IS_FULL),
@@ -499,9 +499,10 @@ check_row(const struct row *row)
                  (unsigned long long)v.cool_ms, v.meaning);
     if (v.halve_sessions != ((row->flags & HALVE) != 0) ||
         v.close_session != ((row->flags & CLOSE) != 0) ||
-        v.full != ((row->flags & IS_FULL) != 0))
-        fail_msg("%s: halve %d, close %d, full %d", row->name, v.halve_sessions,
-                 v.close_session, v.full);
+        v.full != ((row->flags & IS_FULL) != 0) ||
+        v.daily != ((row->flags & DAILY) != 0))
+        fail_msg("%s: halve %d, close %d, full %d, daily %d", row->name,
+                 v.halve_sessions, v.close_session, v.full, v.daily);
     assert_non_null(v.meaning);
 }
 
@@ -641,6 +642,8 @@ check_sane(enum smtp_stage s, const struct reply *r, bool oauth)
     assert_int_equal(v.effect == EFFECT_COOL, v.cool_ms > 0);
     if (v.full)
         assert_int_equal(v.effect, EFFECT_COOL);
+    if (v.daily)
+        assert_true(v.full && v.scope == SCOPE_ACCOUNT);
     if (!oauth)
         assert_int_not_equal(v.effect, EFFECT_TOKEN);
     if (r->enhanced.klass == 5 && r->enhanced.subject == 4 &&
