@@ -257,7 +257,7 @@ class Divert(Case):
                 "ok mail for sales@example.com goes through news@gmail.com")
             s.postfix.wait_empty()
             for entry in s.sim.journal(content=False):
-                self.assertEqual((entry["account"], entry["mail_from"]),
+                self.assertEqual((entry["account"], entry["sender"]),
                                  ("news@gmail.com", "news@gmail.com"))
             self.assertEqual(self.used(s, "news"), 2)
             self.assertEqual(self.used(s, "sales"), 0)
