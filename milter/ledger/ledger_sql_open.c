@@ -68,9 +68,8 @@ static const char schema_1[] =
     "INSERT INTO meta VALUES('newest_quota_ms', 0), ('probe_ms', 0);"
     "PRAGMA application_id = " STRING(APPLICATION_ID) ";";
 
-/* Observed limits, rests, diverts; whom an account has mailed when, as far as a
- * limit of different recipients counts it. */
-static const char schema_2[] =
+/* Observed limits, rests, diverts. */
+static const char schema_2_accounts[] =
     "CREATE TABLE observed("
     " account INTEGER NOT NULL,"
     " dimension INTEGER NOT NULL," /* enum dimension */
@@ -84,7 +83,11 @@ static const char schema_2[] =
     " changed_ms INTEGER NOT NULL) STRICT;"
     "ALTER TABLE account_state ADD COLUMN rests INTEGER NOT NULL DEFAULT 0;"
     "UPDATE account_state SET rests = 1 WHERE state IN ('cooling', 'disabled');"
-    "ALTER TABLE attempt ADD COLUMN diverted_from INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE attempt ADD COLUMN diverted_from INTEGER NOT NULL DEFAULT 0;";
+
+/* Whom an account has mailed when, as far as a limit of different recipients
+ * counts it. */
+static const char schema_2_mailed[] =
     "CREATE TABLE mailed("
     " account INTEGER NOT NULL,"
     " recipient INTEGER NOT NULL," /* recipient_hash, policy.h */
@@ -95,11 +98,17 @@ static const char schema_2[] =
     " PRIMARY KEY(account, recipient, at_ms)) STRICT, WITHOUT ROWID;"
     "CREATE INDEX mailed_until ON mailed(until_ms);";
 
-/* What leads from schema i to i + 1: a new book walks all of them. */
-static const char *const steps[] = {schema_1, schema_2};
+_Static_assert(LEDGER_SCHEMA == 2, "migrate() sets user_version");
 
-_Static_assert(sizeof steps / sizeof *steps == LEDGER_SCHEMA,
-               "each schema has its step");
+/* What leads to each schema from the one before. */
+static const struct {
+    int schema;
+    const char *sql;
+} steps[] = {
+    {1, schema_1},
+    {2, schema_2_accounts},
+    {2, schema_2_mailed},
+};
 
 /* ---- opening ---- */
 
@@ -188,10 +197,10 @@ pragma_number(struct ledger_sql *s, const char *pragma, int64_t *ret)
     return rc == SQLITE_ROW ? SQLITE_OK : rc;
 }
 
-/* Is it a ledger, and one that this program understands?  Its schema; 0 = a
+/* Is it a ledger, and one that this program understands?  *ret_version: 0 = a
  * database without anything in it. */
 static int
-check_schema(struct ledger_sql *s, int *ret_schema)
+check_schema(struct ledger_sql *s, int64_t *ret_version)
 {
     int64_t id = 0, version = 0, things = 0;
     int rc;
@@ -201,10 +210,9 @@ check_schema(struct ledger_sql *s, int *ret_schema)
         (rc = pragma_number(s, "SELECT count(*) FROM sqlite_schema",
                             &things)) != SQLITE_OK)
         return rc;
-    if (id == 0 && version == 0 && things == 0) {
-        *ret_schema = 0;
+    *ret_version = version;
+    if (id == 0 && version == 0 && things == 0)
         return SQLITE_OK;
-    }
     if (id != APPLICATION_ID) {
         snprintf(s->trouble, sizeof s->trouble,
                  "%s: a database, but not a ledger of gmroute "
@@ -220,8 +228,21 @@ check_schema(struct ledger_sql *s, int *ret_schema)
                  (long long)version, LEDGER_SCHEMA);
         return SQLITE_SCHEMA;
     }
-    *ret_schema = (int)version;
     return SQLITE_OK;
+}
+
+/* Inside a transaction: the book becomes one of this program. */
+static int
+migrate(struct ledger_sql *s, int64_t version)
+{
+    int rc = SQLITE_OK;
+
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == SQLITE_OK; i++)
+        if (steps[i].schema > version)
+            rc = ledger_sql_exec(s, steps[i].sql);
+    if (rc == SQLITE_OK && version < LEDGER_SCHEMA)
+        rc = ledger_sql_exec(s, "PRAGMA user_version = 2");
+    return rc;
 }
 
 static int
@@ -251,34 +272,20 @@ to_wal_mode(struct ledger_sql *s)
     return SQLITE_OK;
 }
 
-/* Inside a transaction: from this schema to ours. */
-static int
-upgrade(struct ledger_sql *s, int schema)
-{
-    char done[40];
-    int rc = SQLITE_OK;
-
-    snprintf(done, sizeof done, "PRAGMA user_version = %d", LEDGER_SCHEMA);
-    for (; schema < LEDGER_SCHEMA && rc == SQLITE_OK; schema++)
-        rc = ledger_sql_exec(s, steps[schema]);
-    if (rc == SQLITE_OK)
-        rc = ledger_sql_exec(s, done);
-    return rc;
-}
-
 /* Everything a writer needs; what is there is checked before anything in it
  * is changed. */
 static int
 open_writer(struct ledger_sql *s)
 {
-    int rc, schema = 0;
+    int64_t version = 0;
+    int rc;
 
     if (sqlite3_db_readonly(s->db, "main") == 1) {
         snprintf(s->trouble, sizeof s->trouble, "%s: cannot be written%s",
                  s->path, ledger_sql_remedy(SQLITE_READONLY));
         return SQLITE_READONLY;
     }
-    if ((rc = check_schema(s, &schema)) != SQLITE_OK ||
+    if ((rc = check_schema(s, &version)) != SQLITE_OK ||
         (rc = to_wal_mode(s)) != SQLITE_OK ||
         (rc = ledger_sql_exec(s, "PRAGMA journal_size_limit = 67108864;"
                                  "PRAGMA cache_size = -16000;"
@@ -291,8 +298,7 @@ open_writer(struct ledger_sql *s)
     /* Also proves that it can be written now. */
     if ((rc = ledger_sql_do(s, SQL_BEGIN)) != SQLITE_OK)
         return rc;
-    if (schema < LEDGER_SCHEMA)
-        rc = upgrade(s, schema);
+    rc = migrate(s, version);
     if (rc == SQLITE_OK)
         rc = ledger_sql_do(s, SQL_PROBE);
     if (rc == SQLITE_OK)
@@ -327,20 +333,20 @@ reader_trouble(struct ledger_sql *s, int rc)
 static int
 open_reader(struct ledger_sql *s)
 {
-    int schema = 0;
-    int rc = check_schema(s, &schema);
+    int64_t version = 0;
+    int rc = check_schema(s, &version);
 
-    if (rc == SQLITE_OK && schema == 0) {
+    if (rc == SQLITE_OK && version == 0) {
         snprintf(s->trouble, sizeof s->trouble,
                  "%s: empty: gmroute-deliver has not made it yet", s->path);
         return SQLITE_EMPTY;
     }
-    if (rc == SQLITE_OK && schema < LEDGER_SCHEMA) {
+    if (rc == SQLITE_OK && version < LEDGER_SCHEMA) {
         snprintf(s->trouble, sizeof s->trouble,
-                 "%s: written by an older gmroute (schema %d; this program "
+                 "%s: written by an older gmroute (schema %lld; this program "
                  "knows %d): start this version's gmroute-deliver, which "
                  "brings it up to date",
-                 s->path, schema, LEDGER_SCHEMA);
+                 s->path, (long long)version, LEDGER_SCHEMA);
         return SQLITE_SCHEMA;
     }
     switch (rc & 0xff) {
