@@ -425,6 +425,7 @@ compile_tree(struct compile *c, const struct node *root)
     p->state.directory = top->p.state.directory;
     p->state.runtime = top->p.state.runtime;
     p->state.accounts = top->p.state.accounts;
+    p->state.unique_recipients = top->p.state.unique_recipients;
     if (!ok || c->nomem)
         return false;
     compile_warn_unused_lists(c);

@@ -268,7 +268,7 @@ struct policy {
     } deliver;
     struct {
         const char *directory, *runtime;
-        uint32_t accounts; /* slots */
+        uint32_t accounts;          /* slots */
         uint32_t unique_recipients; /* remembered, of all accounts */
     } state;
     struct alerts alert; /* neither command nor mail: nobody is told */

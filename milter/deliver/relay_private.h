@@ -45,7 +45,7 @@ struct group {
     enum from_handling from;
     unsigned share_percent;
     size_t n;
-    struct rcpt **rcpt; /* borrowed from the transaction */
+    struct rcpt **rcpt;       /* borrowed from the transaction */
     struct recipient_id *who; /* room for all of them: relay_cost */
     /* Accounts to try after `own`, in order. */
     unsigned n_others;

@@ -131,10 +131,10 @@ quota_unique_without(struct quota *q, const struct quota_slot *slot,
     /* A send that cannot be noted counts beside what its recipients have. */
     if (c->who == NULL || !has_unique(slot) || !unique_reserve(u, c->n_who))
         return slot;
-    words_copy(copy->word, (const _Atomic uint64_t *)(const void *)slot,
-               (sizeof *slot +
-                words_get(&slot->n_windows) * sizeof slot->window[0]) /
-                   8);
+    words_copy(
+        copy->word, (const _Atomic uint64_t *)(const void *)slot,
+        (sizeof *slot + words_get(&slot->n_windows) * sizeof slot->window[0]) /
+            8);
     for (uint32_t i = 0; i < c->n_who; i++) {
         struct latest l = latest_of(*u, c->who[i].hash);
 

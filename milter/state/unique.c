@@ -58,8 +58,8 @@ resize(struct unique **u, uint32_t room)
 {
     const struct unique *old = *u;
     struct unique *fresh =
-        malloc(sizeof *fresh + room * (sizeof fresh->note[0] +
-                                       sizeof fresh->chain[0]));
+        malloc(sizeof *fresh +
+               room * (sizeof fresh->note[0] + sizeof fresh->chain[0]));
 
     if (fresh == NULL)
         return false;

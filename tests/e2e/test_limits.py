@@ -6,7 +6,7 @@ import smtplib
 import threading
 import unittest
 
-from tests.e2e.stack import SIM, Stack, wait_for
+from tests.e2e.stack import HEAD, SIM, Stack, wait_for
 
 
 def limited(n, window_s):
@@ -89,6 +89,45 @@ class AtTheLimit(unittest.TestCase):
             self.assertEqual(counters["accepted"], 40)
             self.assertEqual(counters["refused_total"], 0)
             self.assertLessEqual(counters["peak"]["messages"], 10)
+
+    def test_only_new_recipients_are_held_back(self):
+        sim = limited(100, 10)
+        sim["accounts"][0]["limits"] = {"unique_recipients": 4,
+                                        "unique_external_recipients": 3,
+                                        "window_s": 10}
+        known = ["boss@internal.test", "a@far.test", "b@far.test"]
+        with Stack(sales_quota="{unique_recipients: 4 per 10s, "
+                   "unique_external_recipients: 3 per 10s}", max_wait="10m",
+                   head=HEAD.replace("internal_domains: [",
+                                     "internal_domains: [internal.test, "),
+                   sim={**sim, "internal_domains": [
+                       "example.com", "internal.test"]}) as stack:
+
+            def sent_to(recipient):
+                return [e for e in stack.sim.journal(content=False)
+                        if recipient in e["recipients"]]
+
+            stack.send("sales@example.com", known + ["c@far.test"])
+            stack.sim.wait_journal(1)
+            stack.send("sales@example.com", "new@far.test")
+            for i in range(4):  # again and again, spelled otherwise too
+                stack.send("sales@example.com",
+                           [known[i % 3], "B@FAR.test"])
+            stack.sim.wait_journal(5)
+            stack.deliver.kill()
+            stack.deliver.start()
+            stack.send("sales@example.com", known)
+            stack.sim.wait_journal(6)
+            self.assertEqual(sent_to("new@far.test"), [])
+            account, = stack.ctl("quota", "sales", "--json")
+            self.assertEqual({w["dimension"]: w["used"]
+                              for w in account["windows"]},
+                             {"unique_recipients": 4,
+                              "unique_external_recipients": 3})
+            stack.postfix.run("postqueue", "-f")
+            wait_for("the new one", lambda: sent_to("new@far.test"), 60)
+            counters = stack.sim.counters("sales@example.com", window_s=10)
+            self.assertEqual(counters["refused_total"], 0, counters)
 
     def test_quota_command_tells_what_is_used(self):
         with Stack(sales_quota="{messages: 3 per 1h}") as stack:

@@ -179,7 +179,8 @@ different_recipients(void)
     /* Each of those who count has room; the others have not. */
     for (uint64_t n = 0; n < PEOPLE; n++) {
         struct recipient_id who[EACH] = {person(n)};
-        struct cost c = {.messages = 1, .recipients = 1, .who = who, .n_who = 1};
+        struct cost c = {
+            .messages = 1, .recipients = 1, .who = who, .n_who = 1};
         struct room room;
 
         /* With so many new ones that they alone fill it. */

@@ -179,10 +179,9 @@ one_row_for_each(void **state)
     assert_int_equal(rows(), 3);
     finish(&s[1], 0);
     assert_int_equal(rows(), 3);
-    assert_int_equal(
-        kit_number(book_directory, "SELECT count(*) FROM spent"
-                                   " WHERE dimension >= 5"),
-        0);
+    assert_int_equal(kit_number(book_directory, "SELECT count(*) FROM spent"
+                                                " WHERE dimension >= 5"),
+                     0);
     stop();
     assert_int_equal(start(), 3);
 }
@@ -220,8 +219,8 @@ who_no_longer_counts_is_pruned(void **state)
     assert_int_equal(start(), 1);
     for (unsigned i = 0; i < 500 && rows() != 1; i++)
         usleep(10000); /* at its first look for old rows */
-    assert_int_equal(
-        kit_number(book_directory, "SELECT count(*) FROM mailed"), 1);
+    assert_int_equal(kit_number(book_directory, "SELECT count(*) FROM mailed"),
+                     1);
 }
 
 /* Windows, as they are now, without what is only different in words. */
@@ -307,8 +306,8 @@ a_book_of_schema_1_is_led_on(void **state)
     assert_true(begin(&s, people, 2));
     finish(&s, 2);
     stop();
-    assert_true(kit_exec(book_directory,
-                         "DROP TABLE mailed; PRAGMA user_version = 1"));
+    assert_true(
+        kit_exec(book_directory, "DROP TABLE mailed; PRAGMA user_version = 1"));
     /* gmroutectl may be newer than the agent that runs. */
     if (!query_open(&q, book_directory, err, sizeof err))
         fail_msg("%s", err);

@@ -127,6 +127,7 @@ nothing_given_is_good(void **state)
     assert_string_equal(p->state.directory, "/var/lib/gmroute");
     assert_string_equal(p->state.runtime, "/run/gmroute");
     assert_int_equal(p->state.accounts, 16384);
+    assert_int_equal(p->state.unique_recipients, 1000000);
     assert_int_equal(p->n_smarthosts, 3);
     assert_string_equal(p->smarthosts[1].host, "smtp-relay.gmail.com");
     assert_int_equal(p->default_plan->step[0].kind, STEP_MTA);
@@ -147,7 +148,8 @@ settings_are_kept(void **state)
              "milter: {listen: 'inet:8891@127.0.0.1', tag_domain: T.Invalid,\n"
              "         reinject_from: [127.0.0.1, '2001:db8::/32']}\n"
              "deliver: {listen: 'inet:2424@[::1]', connections: 7}\n"
-             "state: {directory: sub/state, runtime: /r, accounts: 1}\n"
+             "state: {directory: sub/state, runtime: /r, accounts: 1,\n"
+             "        unique_recipients: 7}\n"
              "smarthosts:\n"
              "  gmail: {connect: 127.0.0.1, port: 2465, ca_file: ca.pem}\n"
              "  other: {host: mail.example, tls: starttls, pop: 'p.example:1'}\n"
@@ -167,6 +169,7 @@ settings_are_kept(void **state)
     assert_int_equal(p->deliver.connections_max, 7);
     assert_string_equal(p->state.directory, "/c/sub/state");
     assert_string_equal(p->state.runtime, "/r");
+    assert_int_equal(p->state.unique_recipients, 7);
     assert_int_equal(p->n_smarthosts, 4);
     assert_string_equal(p->smarthosts[0].host, "smtp.gmail.com");
     assert_string_equal(p->smarthosts[0].connect, "127.0.0.1");
@@ -180,7 +183,7 @@ settings_are_kept(void **state)
     assert_int_equal(p->smarthosts[2].port, 587);
     assert_int_equal(p->smarthosts[2].tls, SMARTHOST_TLS_STARTTLS);
     assert_string_equal(p->default_plan->step[0].reply, "550 5.7.1 no");
-    assert_int_equal(p->default_at.line, 14);
+    assert_int_equal(p->default_at.line, 15);
     assert_int_equal(p->needs, POLICY_NEEDS_RCPT_REPLY);
     policy_free(p);
 }

@@ -67,8 +67,7 @@ only_new_ones_count(void **state)
     assert_int_equal(used(DIM_UNIQUE_RECIPIENTS), 10);
     assert_false(mail(10, 11, who, &t, &room));
     assert_int_equal(room.limiting, DIM_UNIQUE_RECIPIENTS);
-    assert_true(room.at_ms > quota_now_ms(quota) &&
-                room.at_ms < WINDOW_NEVER);
+    assert_true(room.at_ms > quota_now_ms(quota) && room.at_ms < WINDOW_NEVER);
     assert_false(mail(1, 11, who, &t, &room));
     assert_true(room.at_ms == WINDOW_NEVER); /* of itself too many */
 }
@@ -244,9 +243,8 @@ alive(const struct limit *l, const uint64_t *last, const struct send *s,
     uint64_t now = window_bucket_of(l->window_ms, now_ms), n = 0;
 
     for (unsigned p = 0; p < PEOPLE; p++) {
-        bool is = last[p] != 0 && window_bucket_of(l->window_ms, last[p]) +
-                                          WINDOW_PARTS >=
-                                      now;
+        bool is = last[p] != 0 &&
+                  window_bucket_of(l->window_ms, last[p]) + WINDOW_PARTS >= now;
 
         for (unsigned k = 0; s != NULL && k < s->n; k++)
             is |= s->person[k] == p;
@@ -545,14 +543,10 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(only_new_ones_count),
-        TEST(the_same_one_twice_is_one),
-        TEST(refused_ones_are_as_before),
-        TEST(without_names_each_is_new),
-        TEST(beyond_the_cap_each_is_new),
-        TEST(as_the_model_has_it),
-        TEST(with_a_small_cap),
-        TEST(with_no_place_at_all),
+        TEST(only_new_ones_count),        TEST(the_same_one_twice_is_one),
+        TEST(refused_ones_are_as_before), TEST(without_names_each_is_new),
+        TEST(beyond_the_cap_each_is_new), TEST(as_the_model_has_it),
+        TEST(with_a_small_cap),           TEST(with_no_place_at_all),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
