@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "milter/state/unique.h"
 #include "policy/window.h"
 
 enum { BUCKETS = 1 << 14 };
@@ -14,6 +15,7 @@ struct waiting { /* one message that waits for room */
     struct waiting *next;
     struct cost cost;
     unsigned share_percent;
+    struct recipient_id who[]; /* cost's */
 };
 
 struct account_sim {
@@ -23,6 +25,8 @@ struct account_sim {
     struct waiting *first, *last;
     uint64_t ahead[DIM_COUNT]; /* the sum of what waits */
     uint64_t newest_ms;
+    struct unique *mailed;         /* for limits of different recipients */
+    uint64_t swept_ms, longest_ms; /* of those windows; 0 = there is none */
     unsigned n;
     enum dimension dimension[LIMITS_MAX];
     uint64_t max[LIMITS_MAX], window_ms[LIMITS_MAX];
@@ -31,18 +35,24 @@ struct account_sim {
 
 struct quota_sim {
     size_t n, n_waiting;
+    struct unique_cap cap;
     struct account_sim *bucket[BUCKETS];
 };
 
 struct quota_sim *
 quota_sim_new(void)
 {
-    return calloc(1, sizeof(struct quota_sim));
+    struct quota_sim *s = calloc(1, sizeof *s);
+
+    if (s != NULL)
+        atomic_init(&s->cap.max, QUOTA_SIM_MAILED_MAX);
+    return s;
 }
 
 static void
-account_free(struct account_sim *a)
+account_free(struct quota_sim *s, struct account_sim *a)
 {
+    unique_free(a->mailed, &s->cap);
     while (a->first != NULL) {
         struct waiting *next = a->first->next;
 
@@ -61,7 +71,7 @@ quota_sim_free(struct quota_sim *s)
         while (s->bucket[i] != NULL) {
             struct account_sim *next = s->bucket[i]->next;
 
-            account_free(s->bucket[i]);
+            account_free(s, s->bucket[i]);
             s->bucket[i] = next;
         }
     free(s);
@@ -90,6 +100,9 @@ account_of(struct quota_sim *s, const struct mailbox *m)
         a->max[i] = q->limit[i].max;
         a->window_ms[i] = q->limit[i].window_ms;
         window_init(&a->window[i], a->max[i], a->window_ms[i]);
+        if (dimension_is_unique(a->dimension[i]) &&
+            a->window_ms[i] > a->longest_ms)
+            a->longest_ms = a->window_ms[i];
     }
     a->next = *at;
     *at = a;
@@ -112,12 +125,36 @@ allowed(const struct account_sim *a, unsigned i, unsigned share_percent)
     return a->max[i] / 100 * share + a->max[i] % 100 * share / 100;
 }
 
+static bool
+counts(enum dimension d, bool external)
+{
+    return d == DIM_UNIQUE_RECIPIENTS || external;
+}
+
+/* As the agent has it: of different recipients, without those of c that count
+ * already. */
+static struct window
+window_for(const struct account_sim *a, unsigned i, const struct cost *c)
+{
+    struct window w = a->window[i];
+    uint64_t at_ms;
+
+    for (uint32_t k = 0; dimension_is_unique(a->dimension[i]) && k < c->n_who;
+         k++)
+        if (counts(a->dimension[i], c->who[k].external) &&
+            unique_latest(a->mailed, c->who[k].hash, &at_ms))
+            window_give_back(&w, window_bucket_of(a->window_ms[i], at_ms), 1);
+    return w;
+}
+
 /* When one window has room for n behind what waits; 0 = now.  What waits may
  * fill it several times over. */
 static uint64_t
-window_free_at(const struct account_sim *a, unsigned i, uint64_t now_ms,
-               uint64_t n, uint64_t ahead, unsigned share_percent)
+window_free_at(const struct account_sim *a, unsigned i, const struct cost *c,
+               uint64_t now_ms, uint64_t ahead, unsigned share_percent)
 {
+    uint64_t n = quota_units(c, a->dimension[i]);
+    struct window w = window_for(a, i, c);
     uint64_t max = allowed(a, i, share_percent);
     uint64_t rounds, at;
 
@@ -126,7 +163,7 @@ window_free_at(const struct account_sim *a, unsigned i, uint64_t now_ms,
     if (n > max || max == 0)
         return WINDOW_NEVER;
     rounds = (ahead + n - 1) / max;
-    at = window_room_at(&a->window[i], now_ms, ahead + n - rounds * max,
+    at = window_room_at(&w, now_ms, ahead + n - rounds * max,
                         share_of(a, i, share_percent));
     if (rounds == 0)
         return at <= now_ms ? 0 : at;
@@ -143,8 +180,7 @@ free_at(const struct account_sim *a, uint64_t now_ms, const struct cost *c,
 
     for (unsigned i = 0; i < a->n; i++) {
         enum dimension d = a->dimension[i];
-        uint64_t at = window_free_at(a, i, now_ms, quota_units(c, d), ahead[d],
-                                     share_percent);
+        uint64_t at = window_free_at(a, i, c, now_ms, ahead[d], share_percent);
 
         if (at > latest) {
             latest = at;
@@ -154,11 +190,42 @@ free_at(const struct account_sim *a, uint64_t now_ms, const struct cost *c,
     return latest;
 }
 
+/* Counts a recipient at now_ms, and no longer when it was mailed before. */
 static void
-spend(struct account_sim *a, uint64_t now_ms, const struct cost *c)
+spend_recipient(struct quota_sim *s, struct account_sim *a, uint64_t now_ms,
+                const struct recipient_id *r)
 {
+    uint64_t was_ms = 0;
+    bool known = unique_latest(a->mailed, r->hash, &was_ms);
+
+    unique_add(&a->mailed, &s->cap, r->hash, r->external, now_ms);
+    for (unsigned i = 0; i < a->n; i++) {
+        if (!dimension_is_unique(a->dimension[i]) ||
+            !counts(a->dimension[i], r->external))
+            continue;
+        if (known)
+            window_give_back(&a->window[i],
+                             window_bucket_of(a->window_ms[i], was_ms), 1);
+        window_spend(&a->window[i], now_ms, 1);
+    }
+}
+
+static void
+spend(struct quota_sim *s, struct account_sim *a, uint64_t now_ms,
+      const struct cost *c)
+{
+    if (now_ms < a->newest_ms)
+        now_ms = a->newest_ms;
     for (unsigned i = 0; i < a->n; i++)
-        window_spend(&a->window[i], now_ms, quota_units(c, a->dimension[i]));
+        if (!dimension_is_unique(a->dimension[i]) || c->who == NULL)
+            window_spend(&a->window[i], now_ms,
+                         quota_units(c, a->dimension[i]));
+    for (uint32_t i = 0; i < c->n_who && a->longest_ms > 0; i++)
+        spend_recipient(s, a, now_ms, &c->who[i]);
+    if (now_ms > a->swept_ms + 2 * a->longest_ms) {
+        unique_sweep(&a->mailed, &s->cap, now_ms - 2 * a->longest_ms);
+        a->swept_ms = now_ms;
+    }
     a->told.messages += c->messages;
     a->told.recipients += c->recipients;
     a->told.octets += c->bytes;
@@ -181,7 +248,7 @@ advance(struct quota_sim *s, struct account_sim *a, uint64_t now_ms)
             at = a->newest_ms;
         if (at > now_ms)
             break;
-        spend(a, at, &w->cost);
+        spend(s, a, at, &w->cost);
         a->newest_ms = at;
         for (unsigned d = 0; d < DIM_COUNT; d++)
             a->ahead[d] -= quota_units(&w->cost, (enum dimension)d);
@@ -249,13 +316,21 @@ quota_sim_send(struct quota_sim *s, const struct mailbox *m, uint64_t now_ms,
     if (a == NULL)
         return true; /* nothing is kept of this one */
     if (wait_ms == 0) {
-        spend(a, now_ms, c);
+        spend(s, a, now_ms, c);
         return true;
     }
-    w = s->n_waiting < QUOTA_SIM_WAITING_MAX ? malloc(sizeof *w) : NULL;
+    w = s->n_waiting < QUOTA_SIM_WAITING_MAX
+            ? malloc(sizeof *w + c->n_who * sizeof w->who[0])
+            : NULL;
     if (w == NULL)
         return false;
-    *w = (struct waiting){NULL, *c, share_percent};
+    w->next = NULL;
+    w->cost = *c;
+    w->share_percent = share_percent;
+    if (c->who != NULL) {
+        memcpy(w->who, c->who, c->n_who * sizeof w->who[0]);
+        w->cost.who = w->who;
+    }
     *(a->last != NULL ? &a->last->next : &a->first) = w;
     a->last = w;
     s->n_waiting++;

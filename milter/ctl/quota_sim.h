@@ -20,6 +20,8 @@
 enum {
     QUOTA_SIM_ACCOUNTS_MAX = 100000, /* more have room for everything */
     QUOTA_SIM_WAITING_MAX = 1000000, /* in all; more count as deferred */
+    QUOTA_SIM_MAILED_MAX = 10000000, /* recipients that limits of different
+                                      * ones remember; more are new ones */
 };
 
 /* One account, at the end. */

@@ -20,12 +20,14 @@ enum {
     OPEN_OCTETS = 1u << 30, /* of all of them */
     TRANSACTION_MAX = 100,  /* RCPT commands: Google */
     PLACE = 600,
+    RECIPIENT_MAX = 1024, /* octets of a canonical address */
 };
 
 /* The recipients of a message that one plan routes. */
 struct group {
     struct group *next;
     struct cost cost;
+    struct recipient_id *who; /* cost's */
     enum action action;
     const char *account; /* ACCOUNT: its name */
     struct decision decision;
@@ -79,6 +81,8 @@ complete_cost(const struct open_message *m, struct group *g)
     if (__builtin_mul_overflow(m->size_octets, g->cost.messages,
                                &g->cost.bytes))
         g->cost.bytes = UINT64_MAX / 2;
+    g->cost.n_who = recipient_ids_sort(g->who, g->cost.recipients);
+    g->cost.who = g->who;
 }
 
 static void
@@ -233,8 +237,9 @@ count_end(struct replay *r, const struct open_recipient *to, enum action action,
 
 /* ---- one message ---- */
 
+/* n: recipients that it may come to. */
 static struct group *
-group_of(struct replay *r, struct group **groups)
+group_of(struct replay *r, struct group **groups, size_t n)
 {
     struct group *g;
 
@@ -242,7 +247,10 @@ group_of(struct replay *r, struct group **groups)
         if (g->decision.plan == r->decision.plan)
             return g;
     g = calloc(1, sizeof *g);
-    if (g == NULL) {
+    if (g != NULL)
+        g->who = calloc(n, sizeof *g->who);
+    if (g == NULL || g->who == NULL) {
+        free(g);
         r->nomem = true;
         return NULL;
     }
@@ -252,12 +260,26 @@ group_of(struct replay *r, struct group **groups)
     return g;
 }
 
+static struct recipient_id
+who_is(const struct replay *r, const char *address)
+{
+    char canonical[RECIPIENT_MAX];
+    struct address a;
+    bool good =
+        address_canonical(slice_of(address), canonical, sizeof canonical) > 0 &&
+        address_parse(slice_of(address), &a);
+
+    return (struct recipient_id){
+        recipient_hash(good ? canonical : address),
+        !good || !policy_is_internal_domain(r->policy, a.domain)};
+}
+
 static void
 decide_one(struct replay *r, const struct facts *f, struct open_recipient *to,
-           struct group **groups, struct group **ret_group)
+           struct group **groups, struct group **ret_group, size_t n)
 {
     struct decision *d = &r->decision;
-    struct address a;
+    struct recipient_id id;
 
     if (decide(r->policy, f, slice_of(to->address), r->scratch, d, NULL) !=
         DECIDE_OK) {
@@ -275,13 +297,12 @@ decide_one(struct replay *r, const struct facts *f, struct open_recipient *to,
         count_end(r, to, d->action, NULL);
         return;
     }
-    *ret_group = group_of(r, groups);
+    *ret_group = group_of(r, groups, n);
     if (*ret_group == NULL)
         return;
-    (*ret_group)->cost.recipients++;
-    (*ret_group)->cost.external_recipients +=
-        !address_parse(slice_of(to->address), &a) ||
-        !policy_is_internal_domain(r->policy, a.domain);
+    id = who_is(r, to->address);
+    (*ret_group)->who[(*ret_group)->cost.recipients++] = id;
+    (*ret_group)->cost.external_recipients += id.external;
 }
 
 static bool
@@ -317,7 +338,7 @@ settle(struct replay *r, struct open_message *m, bool first_time)
     for (struct open_recipient *to = m->first; to != NULL && !r->nomem;
          to = to->next, i++)
         if (!to->decided)
-            decide_one(r, &f, to, &groups, &of[i]);
+            decide_one(r, &f, to, &groups, &of[i], m->n);
     for (struct group *g = groups; g != NULL; g = g->next)
         admit_group(r, m, g);
     i = 0;
@@ -335,6 +356,7 @@ settle(struct replay *r, struct open_message *m, bool first_time)
     while (groups != NULL) {
         struct group *next = groups->next;
 
+        free(groups->who);
         free(groups);
         groups = next;
     }

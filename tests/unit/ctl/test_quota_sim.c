@@ -150,6 +150,46 @@ larger_than_the_limit_is_never(void **state)
     quota_sim_free(NULL);
 }
 
+/* Known recipients are no news, also when who waits is one of them. */
+static void
+only_new_recipients_count(void **state)
+{
+    struct account few = {
+        .name = "few",
+        .quota = {.n = 2,
+                  .limit = {{DIM_UNIQUE_RECIPIENTS, 3, 24ull * HOUR},
+                            {DIM_UNIQUE_EXTERNAL_RECIPIENTS, 2, 24ull * HOUR}}},
+    };
+    struct quota_sim *s = quota_sim_new();
+    struct mailbox m = {.account = &few, .id = 3, .address = "c@example.com"};
+    struct recipient_id known[] = {{1, false}, {2, true}};
+    struct recipient_id more[] = {{2, true}, {3, true}};
+    struct recipient_id new_one[] = {{4, true}};
+    struct cost k = {.messages = 1, .who = known, .n_who = 2};
+    struct cost o = {.messages = 1, .who = more, .n_who = 2};
+    struct cost n = {.messages = 1, .who = new_one, .n_who = 1};
+    uint64_t wait_ms;
+
+    (void)state;
+    assert_non_null(s);
+    for (uint64_t at = 1; at < 100; at++) {
+        assert_int_equal(quota_sim_wait_ms(s, &m, at, &k, 100), 0);
+        assert_true(quota_sim_send(s, &m, at, &k, 100, 0));
+    }
+    assert_int_equal(quota_sim_wait_ms(s, &m, 100, &o, 100), 0);
+    assert_true(quota_sim_send(s, &m, 100, &o, 100, 0));
+    assert_true(quota_sim_wait_ms(s, &m, 12 * HOUR, &k, 100) == 0);
+    assert_true(quota_sim_send(s, &m, 12 * HOUR, &k, 100, 0));
+    wait_ms = quota_sim_wait_ms(s, &m, 12 * HOUR, &n, 100);
+    assert_true(wait_ms > 12ull * HOUR - 1000 &&
+                wait_ms <= 12ull * HOUR + 10 * 60 * 1000);
+    assert_true(quota_sim_send(s, &m, 12 * HOUR, &n, 100, wait_ms));
+    assert_int_equal(told(s, "c@example.com")->over, 1);
+    assert_int_equal(told(s, "c@example.com")->waited, 1);
+    assert_int_equal(told(s, "c@example.com")->messages, 102);
+    quota_sim_free(s);
+}
+
 int
 main(void)
 {
@@ -158,6 +198,7 @@ main(void)
         cmocka_unit_test(no_window_is_passed),
         cmocka_unit_test(room_is_what_the_tightest_window_has),
         cmocka_unit_test(larger_than_the_limit_is_never),
+        cmocka_unit_test(only_new_recipients_count),
     };
 
     return cmocka_run_group_tests_name("ctl/quota_sim", tests, NULL, NULL);

@@ -367,6 +367,16 @@ presets(void **state)
 
 /* ---- look-ups ---- */
 
+/* Likewise; without case, also in the local part. */
+static void
+recipient_hashes(void **state)
+{
+    (void)state;
+    assert_true(recipient_hash("sales@example.com") == 0x1bc5b2df43e13845u);
+    assert_true(recipient_hash("Sales@Example.COM") == 0x1bc5b2df43e13845u);
+    assert_true(recipient_hash("sale@example.com") != 0x1bc5b2df43e13845u);
+}
+
 /* The known answer keeps ids what they are: ledgers hold them. */
 static void
 identities(void **state)
@@ -758,6 +768,7 @@ main(void)
         cmocka_unit_test(accounts_keep_what_is_given),
         cmocka_unit_test(providers),
         cmocka_unit_test(presets),
+        cmocka_unit_test(recipient_hashes),
         cmocka_unit_test(identities),
         cmocka_unit_test(mailboxes),
         cmocka_unit_test(domains),

@@ -170,6 +170,32 @@ beyond_the_cap_each_is_new(void **state)
     assert_int_equal(used(DIM_UNIQUE_RECIPIENTS), 3);
 }
 
+/* It knows nobody: rather too late than too early, and never only when the
+ * message alone is too large. */
+static void
+the_forecast_takes_all_for_new(void **state)
+{
+    struct recipient_id who[20];
+    uint64_t now_ms;
+    struct taken t;
+    struct room room;
+
+    (void)state;
+    with_limits(ten, 2, 1000);
+    assert_true(mail(1, 10, who, &t, &room));
+    quota_settle(quota, &t);
+    assert_true(mail(1, 1, who, &t, &room));
+    quota_give_back(quota, &t);
+    room = forecast(1, 0, 0, 100, &now_ms);
+    assert_false(room.ok);
+    assert_int_equal(room.limiting, DIM_UNIQUE_RECIPIENTS);
+    assert_true(room.at_ms <= now_ms + DAY_MS + DAY_MS / 144);
+    room = forecast(10, 0, 5, 100, &now_ms);
+    assert_true(room.at_ms != WINDOW_NEVER);
+    room = forecast(11, 0, 0, 100, &now_ms);
+    assert_true(room.at_ms == WINDOW_NEVER);
+}
+
 /* ---- the model ---- */
 
 struct send {
@@ -545,8 +571,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(only_new_ones_count),        TEST(the_same_one_twice_is_one),
         TEST(refused_ones_are_as_before), TEST(without_names_each_is_new),
-        TEST(beyond_the_cap_each_is_new), TEST(as_the_model_has_it),
-        TEST(with_a_small_cap),           TEST(with_no_place_at_all),
+        TEST(beyond_the_cap_each_is_new), TEST(the_forecast_takes_all_for_new),
+        TEST(as_the_model_has_it),        TEST(with_a_small_cap),
+        TEST(with_no_place_at_all),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
