@@ -16,6 +16,7 @@
 #include "milter/base/process.h"
 #include "milter/deliver/control.h"
 #include "milter/deliver/listener.h"
+#include "milter/deliver/restore.h"
 
 enum { DRAIN_MS = 30 * 1000, TICK_MS = 1000, SWEEP_MS = 60 * 1000 };
 
@@ -56,186 +57,10 @@ find_hostname(struct agent *a, const struct policy *p)
                  a->hostname, p->file);
 }
 
-/* ---- what the book knows, back into memory ---- */
-
-/* The account of the bucket before: they come account by account, and there
- * may be millions. */
-struct restoring {
-    struct agent *agent;
-    uint64_t account; /* 0 = none yet */
-    bool known;
-};
-
-/* An account that is no longer configured has no limits to keep. */
-static bool
-reopen(struct agent *a, uint64_t account, const char *identity)
-{
-    struct conf *conf = conf_ref(a->conf);
-    struct mailbox m;
-    bool known = policy_mailbox(conf->policy, identity, &m) &&
-                 m.id == account && quota_open(a->env.quota, &m) == STATE_OK;
-
-    conf_unref(conf);
-    return known;
-}
-
-static void
-restore_spent(void *cookie, uint64_t account, const char *identity,
-              enum dimension d, uint64_t window_ms, uint64_t bucket,
-              uint64_t units)
-{
-    struct restoring *r = cookie;
-
-    if (account != r->account) {
-        r->known = reopen(r->agent, account, identity);
-        r->account = account;
-    }
-    if (r->known)
-        quota_restore(r->agent->env.quota, account, d, window_ms, bucket,
-                      units);
-}
-
-static void
-restore_mailed(void *cookie, uint64_t account, const char *identity,
-               const struct recipient_id *who, uint64_t at_ms)
-{
-    struct restoring *r = cookie;
-
-    if (account != r->account) {
-        r->known = reopen(r->agent, account, identity);
-        r->account = account;
-    }
-    if (r->known)
-        quota_restore_recipient(r->agent->env.quota, account, who, at_ms);
-}
-
-static void
-restore_state(void *cookie, uint64_t account, const char *identity,
-              enum account_state s, uint64_t until_ms, const char *reason,
-              uint32_t rests)
-{
-    struct agent *a = cookie;
-
-    if (reopen(a, account, identity))
-        quota_restore_state(a->env.quota, account, s, until_ms, reason, rests);
-}
-
-static void
-restore_observed(void *cookie, uint64_t account, const char *identity,
-                 enum dimension d, uint64_t window_ms, uint64_t units,
-                 uint64_t at_ms)
-{
-    struct agent *a = cookie;
-
-    if (reopen(a, account, identity))
-        quota_restore_observed(a->env.quota, account, d, window_ms, units,
-                               at_ms);
-}
-
-/* Also after a reload.  While the other account is not configured the divert
- * rests; it is in force again when that one comes back. */
-static void
-restore_divert(void *cookie, uint64_t account, const char *identity,
-               uint64_t other, const char *other_identity)
-{
-    struct agent *a = cookie;
-
-    if (!reopen(a, account, identity))
-        return;
-    if (!reopen(a, other, other_identity))
-        log_warn("mail for %s is diverted to %s, which is not configured: it "
-                 "goes through %s itself",
-                 identity, other_identity, identity);
-    quota_set_divert(a->env.quota, account, other);
-}
-
-static void
-restore_waiting(void *cookie, uint64_t ticket, uint64_t account,
-                const char *identity, uint64_t last_ms, uint32_t recipients)
-{
-    struct agent *a = cookie;
-
-    if (reopen(a, account, identity))
-        attempts_waiting(a->env.attempts, ticket, account, 0, recipients,
-                         last_ms);
-}
-
-static bool
-restore(struct agent *a)
-{
-    uint64_t now_ms = quota_now_ms(a->env.quota);
-    struct restoring spent = {.agent = a}, mailed = {.agent = a};
-
-    if (ledger_spent(a->env.ledger, restore_spent, &spent) != LEDGER_OK ||
-        ledger_mailed(a->env.ledger, restore_mailed, &mailed) != LEDGER_OK)
-        return false;
-    quota_restored(a->env.quota);
-    return ledger_states(a->env.ledger, restore_state, a) == LEDGER_OK &&
-           ledger_observed(a->env.ledger, restore_observed, a) == LEDGER_OK &&
-           ledger_diverts(a->env.ledger, restore_divert, a) == LEDGER_OK &&
-           ledger_waiting(
-               a->env.ledger,
-               now_ms > ATTEMPTS_FORGET_MS ? now_ms - ATTEMPTS_FORGET_MS : 0,
-               restore_waiting, a) == LEDGER_OK;
-}
-
-/* ---- what a loss of power has taken from the book ---- */
-
-struct loss {
-    const struct policy *policy;
-    struct mailbox mailbox;
-    uint64_t accounts, messages, recipients, bytes;
-};
-
-static const struct account *
-account_of(void *cookie, uint64_t account, const char *identity)
-{
-    struct loss *loss = cookie;
-
-    return policy_mailbox(loss->policy, identity, &loss->mailbox) &&
-                   loss->mailbox.id == account
-               ? loss->mailbox.account
-               : NULL;
-}
-
-static void
-count_loss(void *cookie, const char *identity, const struct taken *charge)
-{
-    struct loss *loss = cookie;
-
-    loss->accounts++;
-    loss->messages += charge->cost.messages;
-    loss->recipients += charge->cost.recipients;
-    loss->bytes += charge->cost.bytes;
-    log_debug("%s is charged for %lu messages that may have been in flight",
-              identity, (unsigned long)charge->cost.messages);
-}
-
-static bool
-charge_loss(struct agent *a, const struct policy *p)
-{
-    struct loss loss = {.policy = p};
-    const struct ledger_loss_ops ops = {account_of, count_loss, &loss};
-    uint64_t boot_id[2];
-
-    process_boot_id(boot_id);
-    if (ledger_boot(a->env.ledger, boot_id, &ops) != LEDGER_OK)
-        return false;
-    if (loss.accounts > 0)
-        log_warn("the machine went down while mail was sent: %llu accounts "
-                 "are charged for %llu messages, %llu recipients and %llu "
-                 "octets that may have been in flight",
-                 (unsigned long long)loss.accounts,
-                 (unsigned long long)loss.messages,
-                 (unsigned long long)loss.recipients,
-                 (unsigned long long)loss.bytes);
-    return true;
-}
-
 static bool
 open_book(struct agent *a, const struct policy *p)
 {
-    uint64_t in_doubt = 0;
+    uint64_t boot_id[2];
     char err[512];
 
     if (ledger_open(&a->env.ledger, p->state.directory, &clock_real, err,
@@ -243,16 +68,12 @@ open_book(struct agent *a, const struct policy *p)
         log_error("ledger: %s", err);
         return false;
     }
-    if (ledger_recover(a->env.ledger, &in_doubt) != LEDGER_OK ||
-        !charge_loss(a, p)) {
+    process_boot_id(boot_id);
+    if (!restore_book(a->env.ledger, p, boot_id)) {
         ledger_trouble(a->env.ledger, err, sizeof err);
         log_error("ledger: %s", err);
         return false;
     }
-    if (in_doubt > 0)
-        log_warn("%llu deliveries were under way when the agent last ended: "
-                 "in doubt, counted as spent, tried again when the MTA comes",
-                 (unsigned long long)in_doubt);
     return true;
 }
 
@@ -285,7 +106,7 @@ start(struct agent *a, const struct policy *p)
     a->env.attempts = attempts_new(a->env.quota);
     if (a->status == NULL || a->env.attempts == NULL)
         return false;
-    if (!restore(a)) {
+    if (!restore_memory(p, a->env.ledger, a->env.quota, a->env.attempts)) {
         ledger_trouble(a->env.ledger, err, sizeof err);
         log_error("ledger: what was spent cannot be read: %s", err);
         return false;
@@ -349,7 +170,7 @@ reload(struct agent *a)
     if (p != NULL && conf_publish(a->conf, p)) {
         /* Else what was asked for last may not be in the book yet. */
         if (ledger_ok(a->env.ledger))
-            ledger_diverts(a->env.ledger, restore_divert, a);
+            restore_diverts(p, a->env.ledger, a->env.quota);
         log_info("configuration loaded again: %zu accounts", n_accounts);
     } else {
         log_error("configuration not loaded%s, the old one stays in force",

@@ -769,6 +769,41 @@ an_empty_window_stays_empty(void **state)
     assert_int_equal(v.window[1].used, 0);
 }
 
+/* A window that is newer than what it should count, though something was
+ * written of it since; and one that is empty because nothing was spent. */
+static void
+a_window_that_lacks_something_is_rebuilt(void **state)
+{
+    static const struct limit two[] = {
+        {DIM_RECIPIENTS, 40, DAY_MS},
+        {DIM_RECIPIENTS, 30, HOUR_MS}, /* a reload brought it */
+        {DIM_MESSAGES, 40, DAY_MS},
+        {DIM_MESSAGES, 30, HOUR_MS},
+    };
+    uint64_t now_ms = quota_now_ms(quota);
+    uint64_t edge = window_bucket_of(DAY_MS, now_ms - HOUR_MS);
+    struct quota_view v;
+
+    (void)state;
+    quota_free(quota);
+    fixture_policy(&fixture, two, 4);
+    make();
+    quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS,
+                  window_bucket_of(DAY_MS, now_ms - HOUR_MS / 2), 11);
+    quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS,
+                  window_bucket_of(DAY_MS, now_ms), 2);
+    quota_restore(quota, sales.id, DIM_RECIPIENTS, HOUR_MS,
+                  window_bucket_of(HOUR_MS, now_ms), 2);
+    /* Spent an hour and some seconds ago. */
+    quota_restore(quota, sales.id, DIM_MESSAGES, DAY_MS, edge, 5);
+    quota_restored(quota);
+    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
+    assert_int_equal(v.window[0].used, 13);
+    assert_int_equal(v.window[1].used, 13);
+    assert_int_equal(v.window[2].used, 5);
+    assert_int_equal(v.window[3].used, 0);
+}
+
 static void
 nonsense_in_the_book_is_bounded(void **state)
 {
@@ -824,6 +859,7 @@ main(void)
         TEST(limits_changed_while_the_agent_was_down),
         TEST(a_young_window_learns_what_it_had_inherited),
         TEST(an_empty_window_stays_empty),
+        TEST(a_window_that_lacks_something_is_rebuilt),
         TEST(nonsense_in_the_book_is_bounded),
     };
 
