@@ -25,6 +25,7 @@ struct line {
     struct line *next;
     uint64_t account;
     unsigned n;
+    struct place place[ATTEMPTS_LINE_MAX];
 };
 
 struct attempts {
@@ -207,35 +208,63 @@ find_line(struct attempts *a, uint64_t account)
 }
 
 bool
-attempts_line_up(struct attempts *a, uint64_t account)
+attempts_line_up(struct attempts *a, const struct place *p)
 {
     struct line **at;
     bool ok = true;
 
     pthread_mutex_lock(&a->lock);
-    at = find_line(a, account);
+    at = find_line(a, p->account);
     if (*at == NULL) {
         *at = calloc(1, sizeof **at);
         if (*at != NULL)
-            (*at)->account = account;
+            (*at)->account = p->account;
     }
     if (*at == NULL || (*at)->n >= ATTEMPTS_LINE_MAX)
         ok = false;
     else
-        (*at)->n++;
+        (*at)->place[(*at)->n++] = *p;
     pthread_mutex_unlock(&a->lock);
     return ok;
 }
 
-void
-attempts_leave(struct attempts *a, uint64_t account)
+static bool
+is_older(const struct place *x, const struct place *y)
 {
-    struct line **at, *l;
+    if (x->minute != y->minute)
+        return x->minute < y->minute;
+    return (int64_t)(x->ticket - y->ticket) < 0; /* they count up */
+}
+
+bool
+attempts_is_behind(struct attempts *a, const struct place *p)
+{
+    bool behind = false;
+    struct line *l;
 
     pthread_mutex_lock(&a->lock);
-    at = find_line(a, account);
+    l = *find_line(a, p->account);
+    for (unsigned i = 0; l != NULL && i < l->n; i++)
+        behind |= l->place[i].share_percent >= p->share_percent &&
+                  is_older(&l->place[i], p);
+    pthread_mutex_unlock(&a->lock);
+    return behind;
+}
+
+void
+attempts_leave(struct attempts *a, const struct place *p)
+{
+    struct line **at, *l;
+    unsigned i = 0;
+
+    pthread_mutex_lock(&a->lock);
+    at = find_line(a, p->account);
     l = *at;
-    if (l != NULL && --l->n == 0) {
+    while (l != NULL && i < l->n && l->place[i].ticket != p->ticket)
+        i++;
+    if (l != NULL && i < l->n)
+        l->place[i] = l->place[--l->n];
+    if (l != NULL && l->n == 0) {
         *at = l->next;
         free(l);
     }

@@ -6,7 +6,7 @@
  * Waiting: messages that the MTA will bring again; the counts behind the
  * milter's forecast.  A waiting message is forgotten when the MTA has not
  * come back for ATTEMPTS_FORGET_MS.  In line: who waits in here, inside LMTP,
- * for room of an account.  Any thread.
+ * for room of an account; the oldest message goes first.  Any thread.
  */
 #ifndef DELIVER_ATTEMPTS_H
 #define DELIVER_ATTEMPTS_H
@@ -45,8 +45,20 @@ void attempts_waiting(struct attempts *a, uint64_t ticket, uint64_t account,
 /* Forgets who has not come back; now_ms: quota time, as above. */
 void attempts_sweep(struct attempts *a, uint64_t now_ms);
 
+/* A place in line for room of an account.  Behind it are younger messages,
+ * for whom there is no room before it has gone, or that could leave others
+ * less of the limit. */
+struct place {
+    uint64_t account, ticket;
+    uint32_t minute; /* of acceptance */
+    unsigned share_percent;
+};
+
 /* May one more wait for room of this account?  True: attempts_leave follows. */
-bool attempts_line_up(struct attempts *a, uint64_t account);
-void attempts_leave(struct attempts *a, uint64_t account);
+bool attempts_line_up(struct attempts *a, const struct place *p);
+void attempts_leave(struct attempts *a, const struct place *p);
+
+/* Is anybody in line whose turn is before p's (who need not be in line)? */
+bool attempts_is_behind(struct attempts *a, const struct place *p);
 
 #endif

@@ -48,9 +48,29 @@ relay_cost(const struct group *g, uint64_t octets, struct recipient_id *who)
     return c;
 }
 
+static struct place
+place_of(const struct group *g)
+{
+    return (struct place){.account = g->own.id,
+                          .ticket = g->ticket,
+                          .minute = g->minute,
+                          .share_percent = g->share_percent};
+}
+
+void
+relay_leave_line(struct relay *r, struct group *g)
+{
+    struct place p = place_of(g);
+
+    if (g->in_line)
+        attempts_leave(r->env->attempts, &p);
+    g->in_line = false;
+}
+
 void
 relay_drop_session(struct relay *r, struct group *g)
 {
+    relay_leave_line(r, g);
     if (g->session != NULL)
         pool_return(r->env->pool, g->session, g->session_usable);
     g->session = NULL;
@@ -152,21 +172,27 @@ try_account(struct relay *r, struct group *g, uint64_t deadline_ms,
     return true;
 }
 
-/* Waits until quota time at_ms, at most until the deadline (boot clock).
- * False: it would be too long. */
+/* Waits until quota time at_ms, and until nobody is before g in line; at most
+ * until the deadline (boot clock).  False: it would be too long. */
 static bool
-wait_until(const struct relay *r, uint64_t at_ms, uint64_t deadline_ms)
+wait_until(const struct relay *r, const struct group *g, uint64_t at_ms,
+           uint64_t deadline_ms)
 {
-    enum { SLICE_MS = 200 }; /* how soon the end of the process is noticed */
+    enum {
+        SLICE_MS = 200, /* how soon the end of the process is noticed */
+        TURN_MS = 5,    /* how soon the next in line moves up */
+    };
+    struct place p = place_of(g);
 
     at_ms++; /* several wait for the same instant: never before it */
     while (!atomic_load(&r->env->stopping)) {
-        uint64_t now_ms = quota_now_ms(r->env->quota), wait_ms;
+        uint64_t now_ms = quota_now_ms(r->env->quota), wait_ms = TURN_MS;
         struct timespec t = {0};
 
-        if (now_ms >= at_ms)
+        if (now_ms < at_ms)
+            wait_ms = at_ms - now_ms;
+        else if (!attempts_is_behind(r->env->attempts, &p))
             return true;
-        wait_ms = at_ms - now_ms;
         if (clock_boot_ms(r->env->clock) + wait_ms > deadline_ms)
             return false;
         t.tv_nsec = (long)(wait_ms < SLICE_MS ? wait_ms : SLICE_MS) * 1000000;
@@ -176,28 +202,49 @@ wait_until(const struct relay *r, uint64_t at_ms, uint64_t deadline_ms)
 }
 
 /* The same, if the line of those who wait for this account is not too long
- * already. */
+ * already.  g keeps its place until it has taken its room. */
 static bool
-wait_for_room(const struct relay *r, const struct group *g, uint64_t at_ms,
+wait_for_room(struct relay *r, struct group *g, uint64_t at_ms,
               uint64_t deadline_ms)
 {
-    bool ok;
+    struct place p = place_of(g);
 
-    if (at_ms == WINDOW_NEVER || !attempts_line_up(r->env->attempts, g->own.id))
+    if (at_ms == WINDOW_NEVER)
         return false;
-    ok = wait_until(r, at_ms, deadline_ms);
-    attempts_leave(r->env->attempts, g->own.id);
-    return ok;
+    if (!g->in_line)
+        g->in_line = attempts_line_up(r->env->attempts, &p);
+    return g->in_line && wait_until(r, g, at_ms, deadline_ms);
 }
 
-bool
-relay_find_session(struct relay *r, struct group *g, uint64_t deadline_ms)
+/* The tag's own account, unless others wait for its room longer. */
+static bool
+try_own_account(struct relay *r, struct group *g, uint64_t deadline_ms,
+                uint64_t *ret_at_ms)
+{
+    struct place p = place_of(g);
+
+    g->mailbox = g->own;
+    if (!attempts_is_behind(r->env->attempts, &p))
+        return try_account(r, g, deadline_ms, ret_at_ms);
+    g->refusal = (struct verdict){.kind = OUTCOME_DEFERRED,
+                                  .scope = SCOPE_ACCOUNT,
+                                  .meaning = "older mail waits"};
+    g->refusal_reply = (struct reply){0};
+    g->refusal_stage = STAGE_CONNECT;
+    snprintf(g->refusal_text, sizeof g->refusal_text,
+             "451 4.7.1 Older mail waits for room of account %.80s",
+             g->mailbox.address);
+    *ret_at_ms = quota_now_ms(r->env->quota);
+    return false;
+}
+
+static bool
+find_session(struct relay *r, struct group *g, uint64_t deadline_ms)
 {
     for (;;) {
         uint64_t at_ms, soonest_ms = WINDOW_NEVER;
 
-        g->mailbox = g->own;
-        if (try_account(r, g, deadline_ms, &at_ms))
+        if (try_own_account(r, g, deadline_ms, &at_ms))
             return true;
         soonest_ms = at_ms;
         for (g->tried_others = 0; g->tried_others < g->n_others;) {
@@ -218,6 +265,17 @@ relay_find_session(struct relay *r, struct group *g, uint64_t deadline_ms)
         if (!wait_for_room(r, g, soonest_ms, deadline_ms))
             return false;
     }
+}
+
+bool
+relay_find_session(struct relay *r, struct group *g, uint64_t deadline_ms)
+{
+    bool found = find_session(r, g, deadline_ms);
+
+    /* Who waits for another account's session meanwhile holds nobody up. */
+    if (!found || r->n_groups > 1)
+        relay_leave_line(r, g);
+    return found;
 }
 
 bool

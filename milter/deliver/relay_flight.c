@@ -431,6 +431,7 @@ send_once(struct relay *r, struct group *g, uint64_t deadline_ms)
         relay_drop_session(r, g);
         return relay_find_session(r, g, deadline_ms);
     }
+    relay_leave_line(r, g);
     fly(&f, may_exchange, deadline_ms, &exchange);
     flight_free(&f);
     if (open_recipients(g) == 0)

@@ -53,6 +53,7 @@ struct group {
     unsigned tried_others; /* how many of them are behind us */
     struct session *session;
     bool session_usable;
+    bool in_line; /* for room of the tag's account */
     /* Why it cannot be sent now; code of the verdict for the book. */
     struct verdict refusal;
     struct reply refusal_reply;
@@ -96,7 +97,11 @@ bool relay_find_session(struct relay *r, struct group *g, uint64_t deadline_ms);
  * next candidate is looked for. */
 bool relay_exchange(struct relay *r, struct group *g, uint64_t deadline_ms);
 
+/* Gives the session back, and the place in line. */
 void relay_drop_session(struct relay *r, struct group *g);
+
+/* g has its room, or waits no longer: the next in line may look. */
+void relay_leave_line(struct relay *r, struct group *g);
 
 /* What a reply does to the account: rest, what Gmail was seen to allow, or out
  * of service.  What it refused is given back already. */

@@ -59,9 +59,10 @@ void quota_slot_level(struct quota_slot *slot, const struct quota_slot *was,
 /* Which of n windows knows most for a new one of this dimension and length:
  * the shortest that is as long, else the longest; NULL = none.  An empty one
  * only if it is of that very length. */
-const struct quota_window *
-quota_window_elder(const struct quota_window *w, uint64_t n,
-                   enum dimension dimension, uint64_t window_ms);
+const struct quota_window *quota_window_elder(const struct quota_window *w,
+                                              uint64_t n,
+                                              enum dimension dimension,
+                                              uint64_t window_ms);
 
 /* The number of the last ms of a bucket: the latest it can have been spent. */
 uint64_t quota_bucket_end_ms(uint64_t window_ms, uint64_t bucket);

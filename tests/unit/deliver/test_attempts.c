@@ -133,21 +133,71 @@ who_does_not_come_back_is_forgotten(void **state)
     check_waiting(news, 0, 0);
 }
 
+static struct place
+place(uint64_t account, uint32_t minute, uint64_t ticket)
+{
+    return (struct place){account, ticket, minute, 100};
+}
+
 static void
 a_line_has_an_end(void **state)
 {
+    struct place p, other = place(news, 7, 1);
+
     (void)state;
-    for (unsigned i = 0; i < ATTEMPTS_LINE_MAX; i++)
-        assert_true(attempts_line_up(attempts, sales));
-    assert_false(attempts_line_up(attempts, sales));
-    assert_true(attempts_line_up(attempts, news));
-    attempts_leave(attempts, sales);
-    assert_true(attempts_line_up(attempts, sales));
-    for (unsigned i = 0; i < ATTEMPTS_LINE_MAX; i++)
-        attempts_leave(attempts, sales);
-    attempts_leave(attempts, news);
-    assert_true(attempts_line_up(attempts, sales));
-    attempts_leave(attempts, sales);
+    for (unsigned i = 0; i < ATTEMPTS_LINE_MAX; i++) {
+        p = place(sales, 7, i);
+        assert_true(attempts_line_up(attempts, &p));
+    }
+    p = place(sales, 7, 100);
+    assert_false(attempts_line_up(attempts, &p));
+    attempts_leave(attempts, &p); /* was never in it */
+    assert_false(attempts_line_up(attempts, &p));
+    assert_true(attempts_line_up(attempts, &other));
+    p = place(sales, 7, 3);
+    attempts_leave(attempts, &p);
+    p = place(sales, 7, 100);
+    assert_true(attempts_line_up(attempts, &p));
+    attempts_leave(attempts, &p);
+    for (unsigned i = 0; i < ATTEMPTS_LINE_MAX; i++) {
+        p = place(sales, 7, i);
+        attempts_leave(attempts, &p);
+    }
+    attempts_leave(attempts, &other);
+    assert_true(attempts_line_up(attempts, &p));
+    attempts_leave(attempts, &p);
+}
+
+static void
+the_oldest_goes_first(void **state)
+{
+    struct place first = place(sales, 7, UINT64_MAX);
+    struct place second = place(sales, 7, 0); /* numbers wrap */
+    struct place third = place(sales, 8, 5);
+    struct place other = place(news, 9, 9);
+    struct place small = {sales, 6, 9, 50}; /* for half of the limit */
+
+    (void)state;
+    assert_false(attempts_is_behind(attempts, &first));
+    assert_true(attempts_line_up(attempts, &second));
+    assert_false(attempts_is_behind(attempts, &second));
+    assert_false(attempts_is_behind(attempts, &first)); /* not in line */
+    assert_true(attempts_is_behind(attempts, &third));
+    assert_false(attempts_is_behind(attempts, &other));
+    assert_true(attempts_is_behind(attempts, &small));
+    assert_true(attempts_line_up(attempts, &third));
+    assert_true(attempts_line_up(attempts, &first));
+    assert_true(attempts_is_behind(attempts, &second));
+    attempts_leave(attempts, &first);
+    assert_false(attempts_is_behind(attempts, &second));
+    attempts_leave(attempts, &second);
+    assert_false(attempts_is_behind(attempts, &third));
+    attempts_leave(attempts, &third);
+    /* Whoever may use less of the limit does not hold the others up. */
+    small.minute = 6;
+    assert_true(attempts_line_up(attempts, &small));
+    assert_false(attempts_is_behind(attempts, &first));
+    attempts_leave(attempts, &small);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, start, stop)
@@ -161,6 +211,7 @@ main(void)
         TEST(what_never_waited_changes_nothing),
         TEST(who_does_not_come_back_is_forgotten),
         TEST(a_line_has_an_end),
+        TEST(the_oldest_goes_first),
     };
 
     return cmocka_run_group_tests_name("deliver/attempts", tests, NULL, NULL);
