@@ -104,6 +104,16 @@ ahead_of(const struct admit_env *env, const struct carrier *c)
     return ahead;
 }
 
+/* How large they are is not kept either: each is taken to be as large as this
+ * one, as they are in a burst.  Were they taken for nothing, any number would
+ * fit. */
+static void
+suppose_sizes(struct cost *ahead, const struct cost *cost)
+{
+    if (cost->messages > 0)
+        ahead->bytes = ahead->messages * (cost->bytes / cost->messages);
+}
+
 static enum state_result
 forecast(const struct admit_env *env, const struct carrier *carrier,
          const struct cost *cost, unsigned share_percent, struct room *ret,
@@ -111,8 +121,11 @@ forecast(const struct admit_env *env, const struct carrier *carrier,
 {
     const struct mailbox *m = &carrier->mailbox;
     struct cost ahead = ahead_of(env, carrier), once = *cost;
-    enum state_result r = quota_forecast(env->quota, m, cost, &ahead,
-                                         share_percent, ret, ret_now_ms);
+    enum state_result r;
+
+    suppose_sizes(&ahead, cost);
+    r = quota_forecast(env->quota, m, cost, &ahead, share_percent, ret,
+                       ret_now_ms);
 
     if (r != STATE_OK || ret->at_ms != WINDOW_NEVER ||
         ret->limiting != DIM_PACE)
@@ -220,6 +233,7 @@ copies_that_fit(const struct admit_env *env, const struct carrier *carrier,
     struct quota_view v;
     const char *why;
 
+    suppose_sizes(&ahead, cost);
     if (token_is_dead(env, m, &why))
         return 0;
     if (quota_peek(env->quota, m->id, &v) != STATE_OK) {
