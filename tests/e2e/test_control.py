@@ -38,7 +38,7 @@ class Control(unittest.TestCase):
     def test_what_a_person_asks_at_night(self):
         """Who is full, since when, when does room return, what waits; and what
         was said of the future comes true."""
-        with Stack(sales_quota="{messages: 3 per 12s}",
+        with Stack(sales_quota="{messages: 3 per 8s}",
                    max_wait="10m") as stack:
             self.assertTrue(stack.ctl("status", "--json")["good"])
             for i in range(5):
@@ -55,10 +55,9 @@ class Control(unittest.TestCase):
             window, = account["windows"]
             self.assertIsNotNone(window["full_since"])
             self.assertLessEqual(window["full_since_in_s"], 0)
-            sent, = [e["time"] for e in
-                     stack.sim.journal(content=False)[2:3]]
-            self.assertAlmostEqual(asked + window["full_since_in_s"], sent,
-                                   delta=3)
+            third = stack.sim.journal(content=False)[2]
+            self.assertAlmostEqual(asked + window["full_since_in_s"],
+                                   third["time"], delta=5)
             status = stack.ctl("status", "--json", status=1)
             self.assertEqual([(p["problem"], p["account"])
                               for p in status["problems"]],
@@ -71,9 +70,11 @@ class Control(unittest.TestCase):
                                           "coming_messages")]
             self.assertEqual(sum(waits), 2, rows[0])
             entries = stack.sim.wait_journal(4, timeout_s=60)
-            self.assertAlmostEqual(
-                entries[3]["time"], asked + window["room_returns_in_s"],
-                delta=5)
+            # Not before that; later only by what the MTA takes to come back.
+            self.assertGreater(entries[3]["time"],
+                               asked + window["room_returns_in_s"] - 2)
+            self.assertLess(entries[3]["time"],
+                            asked + window["room_returns_in_s"] + 30)
             stack.sim.wait_journal(5, timeout_s=60)
             stack.postfix.wait_empty()
             self.assertIn(

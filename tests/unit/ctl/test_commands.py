@@ -90,6 +90,15 @@ CASES = {
                        "\0\n" + "x" * 70000 + "\nNov 25 08:00:00\n"),
     "replay-no-file": (["replay", "-c", "replay.yaml", "no.log"], ""),
     "replay-usage": (["replay", "-c", "replay.yaml"], ""),
+    "help": (["help"], ""),
+    "accounts-bad-state": (["accounts", "--state", "fine"], ""),
+    "quota-unknown": (["quota", "-c", "good.yaml", "slaes"], ""),
+    "pause-unknown": (["pause", "-c", "good.yaml", "news@exmaple.com"], ""),
+    "divert-usage": (["divert", "news"], ""),
+    "divert-itself": (["divert", "-c", "good.yaml", "news",
+                       "NEWS@example.com"], ""),
+    "quota-reset-unasked": (["quota-reset", "-c", "good.yaml", "news"], "y\n"),
+    "top-no-terminal": (["top"], ""),
 }
 
 
