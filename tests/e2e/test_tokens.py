@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import os
+import re
 import time
 import unittest
 
@@ -52,6 +53,33 @@ class Tokens(unittest.TestCase):
                 if t["account"] == "alice@example.com" and t["error"]])
             wait_for("mail to wait", stack.postfix.queued)
             self.assertEqual(stack.sim.journal(content=False), [])
+
+    def test_a_sender_without_a_mailbox_goes_the_other_way(self):
+        rules = """\
+rules:
+  - name: people
+    match: {sender_domain: example.com}
+    route: {account: staff}
+    otherwise: [{account: sales}]
+"""
+        with Stack(rules=rules) as stack:
+            # The agent finds out, and changes over within the attempt.
+            stack.send("ghost@example.com", "first@far.test")
+            stack.sim.wait_journal(1)
+            # From then on the milter knows.
+            for i in range(3):
+                stack.send("ghost@example.com", "n%d@far.test" % i)
+            sent = stack.sim.wait_journal(4)
+            self.assertEqual({m["account"] for m in sent},
+                             {"sales@example.com"})
+            self.assertNotIn("status=deferred", stack.postfix.log())
+            tags = re.findall(r"to=<\w+@far\.test\.\w+\.([\w-]+)\.q",
+                              stack.postfix.log())
+            self.assertNotIn(tags[0], tags[1:])
+            # It was asked for once, and those who have one still get it.
+            self.assertEqual(stack.sim.total()["tokens_refused"], 1)
+            stack.send("alice@example.com", "x@far.test")
+            stack.sim.wait_journal(1, account="alice@example.com")
 
     def test_twenty_that_wait_for_one_token_make_one_request(self):
         with Stack() as stack:

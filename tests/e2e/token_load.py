@@ -46,7 +46,7 @@ def cpu_s(pid):
 
 
 def measure(count, life_s, seconds):
-    """{"late": accounts seen without a valid token, "issued": requests for each
+    """{"late": accounts seen without a valid token (second, state, expiry), "issued": requests for each
     account, "per_second": requests, "cpu_s": of the daemon, ...}"""
     with TokenOnly(count, life_s) as stack:
         pid = stack.token.process.pid
@@ -55,19 +55,20 @@ def measure(count, life_s, seconds):
                  lambda: stack.sim.total()["tokens_issued"] >= count, 120)
         first_s = time.monotonic() - begin
         start, cpu = time.monotonic(), cpu_s(pid)
-        asked, late = [stack.sim.total()["token_requests"]], set()
+        asked, late = [stack.sim.total()["token_requests"]], {}
         while time.monotonic() - start < seconds:
             # To the whole second: a look that took long is no busy second.
             time.sleep(max(0, start + len(asked) - time.monotonic()))
             asked.append(stack.sim.total()["token_requests"])
             rows = stack.ctl("tokens", "--json")
-            late |= {r["account"] for r in rows
-                     if r["state"] != "ok" or r["seconds_left"] <= 0}
+            late.update({r["account"]: (len(asked), r["state"], r["expires"])
+                         for r in rows
+                         if r["state"] != "ok" or r["seconds_left"] <= 0})
             if len(rows) != count:
                 raise AssertionError("%d of %d rows" % (len(rows), count))
         took = time.monotonic() - start
         issued = stack.sim.tokens()["issued"]
-        return {"first_s": first_s, "seconds": took, "late": sorted(late),
+        return {"first_s": first_s, "seconds": took, "late": late,
                 "issued": [issued.get(address(i), 0) for i in range(count)],
                 "per_second": [b - a for a, b in zip(asked, asked[1:])],
                 "refused": stack.sim.total()["tokens_refused"],
