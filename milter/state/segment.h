@@ -122,6 +122,13 @@ enum state_result segment_build(struct segment *ret, const char *directory,
                                 const struct segment_shape *shape, char *err,
                                 size_t err_size);
 
+/* The same in place of one that this process has made, whose lock goes over to
+ * the new one; on failure it stays with the old. */
+enum state_result segment_build_again(struct segment *ret, struct segment *old,
+                                      const char *directory,
+                                      const struct segment_shape *shape,
+                                      char *err, size_t err_size);
+
 enum segment_place {
     SEGMENT_REPLACE, /* an older file is replaced and marked retired */
     SEGMENT_FIRST,   /* an older file stays: STATE_ETAKEN */
@@ -154,6 +161,9 @@ void *segment_find(const struct segment *s, uint64_t id);
 /* The same, made when there is none: STATE_EFULL, STATE_ENOSPACE,
  * STATE_ESYSTEM.  A new slot is all zero.  Any thread or process. */
 enum state_result segment_claim(struct segment *s, uint64_t id, void **ret);
+
+/* Slots that may still be claimed. */
+uint32_t segment_room(const struct segment *s);
 
 /* Slot i, 0..n_slots-1, and its id; NULL when it is free. */
 void *segment_slot(const struct segment *s, uint32_t i, uint64_t *ret_id);

@@ -145,11 +145,12 @@ open_temporary(struct segment *s, const char *directory, enum segment_kind kind,
     return fd;
 }
 
-enum state_result
-segment_build(struct segment *ret, const char *directory,
-              const struct segment_shape *shape, char *err, size_t err_size)
+/* lock -1: none is held yet. */
+static enum state_result
+build(struct segment *ret, int lock, const char *directory,
+      const struct segment_shape *shape, char *err, size_t err_size)
 {
-    struct segment s = {.fd = -1, .lock = -1};
+    struct segment s = {.fd = -1, .lock = lock};
     struct segment_head head;
     struct stat st;
     enum state_result r = STATE_OK;
@@ -164,7 +165,7 @@ segment_build(struct segment *ret, const char *directory,
     if (!segment_path(&s, directory, shape->kind))
         return segment_fail(STATE_ESYSTEM, err, err_size,
                             "state.runtime: path too long: %s", directory);
-    if (segment_traits(shape->kind)->has_owner)
+    if (lock < 0 && segment_traits(shape->kind)->has_owner)
         r = take_lock(directory, shape->kind, &s.lock, err, err_size);
     if (r != STATE_OK)
         return r;
@@ -195,9 +196,29 @@ done:
             unlink(s.temporary);
             close(s.fd);
         }
-        if (s.lock >= 0)
+        if (s.lock >= 0 && s.lock != lock)
             close(s.lock);
     }
+    return r;
+}
+
+enum state_result
+segment_build(struct segment *ret, const char *directory,
+              const struct segment_shape *shape, char *err, size_t err_size)
+{
+    return build(ret, -1, directory, shape, err, err_size);
+}
+
+enum state_result
+segment_build_again(struct segment *ret, struct segment *old,
+                    const char *directory, const struct segment_shape *shape,
+                    char *err, size_t err_size)
+{
+    enum state_result r =
+        build(ret, old->lock, directory, shape, err, err_size);
+
+    if (r == STATE_OK)
+        old->lock = -1;
     return r;
 }
 

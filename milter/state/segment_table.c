@@ -61,6 +61,15 @@ reserve_slot(const struct segment *s, uint32_t i)
     return STATE_OK;
 }
 
+uint32_t
+segment_room(const struct segment *s)
+{
+    uint32_t most = s->n_slots - s->n_slots / 8;
+    uint32_t used = atomic_load(&s->head->slots_used);
+
+    return used < most ? most - used : 0;
+}
+
 enum state_result
 segment_claim(struct segment *s, uint64_t id, void **ret)
 {
@@ -73,8 +82,7 @@ segment_claim(struct segment *s, uint64_t id, void **ret)
         uint64_t there = atomic_load_explicit(&s->id[i], memory_order_acquire);
 
         if (there == 0) {
-            if (atomic_load(&s->head->slots_used) >=
-                s->n_slots - s->n_slots / 8)
+            if (segment_room(s) == 0)
                 return STATE_EFULL;
             r = reserve_slot(s, i);
             if (r != STATE_OK)

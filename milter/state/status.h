@@ -60,6 +60,16 @@ enum state_result token_book_make(struct token_book **ret,
                                   char *err, size_t err_size);
 void token_book_free(struct token_book *b);
 
+/* Mailboxes that the book can still take in. */
+uint32_t token_book_room(struct token_book *b);
+
+/* Makes both segments anew with those alone that `keep` says; readers come over
+ * by the retired mark.  Whoever is left out has no state and no token, as if
+ * never asked for.  On failure all is as it was, and err says why. */
+enum state_result token_book_thin(struct token_book *b,
+                                  bool (*keep)(void *cookie, uint64_t id),
+                                  void *cookie, char *err, size_t err_size);
+
 /* Says that the daemon is alive; about once a second (segment_inspect). */
 void token_book_beat(struct token_book *b);
 

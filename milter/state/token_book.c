@@ -16,6 +16,8 @@
 struct token_book {
     struct segment status, token;
     pthread_mutex_t lock; /* one writer of slots at a time */
+    char *directory;
+    uint32_t n_accounts;
 };
 
 /* ---- writing, under the lock ---- */
@@ -75,14 +77,23 @@ take_over(struct token_book *b, const struct segment *status,
     explicit_bzero(&t, sizeof t);
 }
 
-static enum state_result
-build(struct segment *ret, const char *directory, enum segment_kind kind,
-      uint32_t slot_size, uint32_t n_accounts, char *err, size_t err_size)
+static struct segment_shape
+shape_of(const struct token_book *b, enum segment_kind kind)
 {
-    struct segment_shape shape = {
-        .kind = kind, .n_accounts = n_accounts, .slot_size = slot_size};
+    return (struct segment_shape){
+        .kind = kind,
+        .n_accounts = b->n_accounts,
+        .slot_size = kind == SEGMENT_TOKEN ? sizeof(struct token_slot)
+                                           : sizeof(struct status_slot)};
+}
 
-    return segment_build(ret, directory, &shape, err, err_size);
+static enum state_result
+build(struct token_book *b, struct segment *ret, enum segment_kind kind,
+      char *err, size_t err_size)
+{
+    struct segment_shape shape = shape_of(b, kind);
+
+    return segment_build(ret, b->directory, &shape, err, err_size);
 }
 
 enum state_result
@@ -98,11 +109,16 @@ token_book_make(struct token_book **ret, const char *directory,
         return STATE_ESYSTEM;
     }
     pthread_mutex_init(&b->lock, NULL);
-    r = build(&b->token, directory, SEGMENT_TOKEN, sizeof(struct token_slot),
-              n_accounts, err, err_size);
+    b->n_accounts = n_accounts;
+    b->directory = strdup(directory);
+    if (b->directory == NULL) {
+        token_book_free(b);
+        snprintf(err, err_size, "out of memory");
+        return STATE_ESYSTEM;
+    }
+    r = build(b, &b->token, SEGMENT_TOKEN, err, err_size);
     if (r == STATE_OK)
-        r = build(&b->status, directory, SEGMENT_STATUS,
-                  sizeof(struct status_slot), n_accounts, err, err_size);
+        r = build(b, &b->status, SEGMENT_STATUS, err, err_size);
     if (r != STATE_OK)
         goto done;
     if (segment_attach(&old_status, directory, SEGMENT_STATUS,
@@ -133,6 +149,7 @@ token_book_free(struct token_book *b)
     segment_detach(&b->status);
     segment_detach(&b->token);
     pthread_mutex_destroy(&b->lock);
+    free(b->directory);
     free(b);
 }
 
@@ -143,6 +160,116 @@ token_book_beat(struct token_book *b)
 
     words_set(&b->status.head->heartbeat_s, now_s);
     words_set(&b->token.head->heartbeat_s, now_s);
+}
+
+/* ---- without those that nobody wants ---- */
+
+uint32_t
+token_book_room(struct token_book *b)
+{
+    uint32_t room, tokens;
+
+    pthread_mutex_lock(&b->lock);
+    room = segment_room(&b->status);
+    tokens = segment_room(&b->token);
+    pthread_mutex_unlock(&b->lock);
+    return room < tokens ? room : tokens;
+}
+
+struct thinning {
+    bool (*keep)(void *cookie, uint64_t id);
+    void *cookie;
+};
+
+static enum state_result
+copy_statuses(struct segment *to, const struct segment *from,
+              const struct thinning *t)
+{
+    enum state_result r = STATE_OK;
+    struct token_status s;
+    uint64_t id;
+    void *slot;
+
+    for (uint32_t i = 0; i < from->n_slots && r == STATE_OK; i++) {
+        const struct status_slot *old = segment_slot(from, i, &id);
+
+        if (old == NULL || !t->keep(t->cookie, id) ||
+            status_slot_read(old, id, &s) != STATE_OK)
+            continue;
+        r = segment_claim(to, id, &slot);
+        if (r == STATE_OK)
+            status_slot_publish(slot, &s);
+    }
+    return r;
+}
+
+static enum state_result
+copy_tokens(struct segment *to, const struct segment *from,
+            const struct thinning *t)
+{
+    enum state_result r = STATE_OK;
+    struct token token;
+    uint64_t id;
+    void *slot;
+
+    for (uint32_t i = 0; i < from->n_slots && r == STATE_OK; i++) {
+        const struct token_slot *old = segment_slot(from, i, &id);
+
+        if (old == NULL || !t->keep(t->cookie, id) ||
+            token_slot_read(old, id, &token) != STATE_OK)
+            continue;
+        r = segment_claim(to, id, &slot);
+        if (r == STATE_OK)
+            token_slot_publish(slot, id, &token);
+    }
+    explicit_bzero(&token, sizeof token);
+    return r;
+}
+
+/* The lock is held: nobody writes meanwhile. */
+static enum state_result
+replace(struct token_book *b, struct segment *at, enum segment_kind kind,
+        const struct thinning *t, char *err, size_t err_size)
+{
+    struct segment_shape shape = shape_of(b, kind);
+    struct segment fresh = {0};
+    enum state_result r =
+        segment_build_again(&fresh, at, b->directory, &shape, err, err_size);
+
+    if (r != STATE_OK)
+        return r;
+    r = kind == SEGMENT_TOKEN ? copy_tokens(&fresh, at, t)
+                              : copy_statuses(&fresh, at, t);
+    words_set(&fresh.head->heartbeat_s, words_get(&at->head->heartbeat_s));
+    if (r != STATE_OK)
+        snprintf(err, err_size, "%s", state_result_text(r));
+    else
+        r = segment_install(&fresh, SEGMENT_REPLACE, err, err_size);
+    if (r != STATE_OK) {
+        at->lock = fresh.lock;
+        fresh.lock = -1;
+        segment_detach(&fresh);
+        return r;
+    }
+    segment_detach(at);
+    *at = fresh;
+    return STATE_OK;
+}
+
+enum state_result
+token_book_thin(struct token_book *b, bool (*keep)(void *cookie, uint64_t id),
+                void *cookie, char *err, size_t err_size)
+{
+    struct thinning t = {keep, cookie};
+    enum state_result r;
+
+    pthread_mutex_lock(&b->lock);
+    r = replace(b, &b->token, SEGMENT_TOKEN, &t, err, err_size);
+    /* One without the other is as good: readers look into each by itself. */
+    if (r == STATE_OK)
+        r = replace(b, &b->status, SEGMENT_STATUS, &t, err, err_size);
+    pthread_mutex_unlock(&b->lock);
+    return r;
 }
 
 /* ---- using ---- */
@@ -168,9 +295,9 @@ token_book_set(struct token_book *b, const struct token_status *s)
 
     pthread_mutex_lock(&b->lock);
     r = put_status(b, s);
-    pthread_mutex_unlock(&b->lock);
     if (r == STATE_OK)
         segment_wake(&b->status);
+    pthread_mutex_unlock(&b->lock);
     return r;
 }
 
@@ -190,9 +317,9 @@ token_book_publish(struct token_book *b, const struct token_status *s,
     r = put_token(b, s->id, &t);
     if (r == STATE_OK)
         r = put_status(b, s);
-    pthread_mutex_unlock(&b->lock);
-    explicit_bzero(&t, sizeof t);
     if (r == STATE_OK)
         segment_wake(&b->status);
+    pthread_mutex_unlock(&b->lock);
+    explicit_bzero(&t, sizeof t);
     return r;
 }

@@ -165,6 +165,7 @@ start(struct tower *t, const struct policy *p)
         .post = https_post,
         .note = on_alert,
         .note_cookie = t,
+        .slots = p->state.accounts,
         .workers = WORKERS,
     });
     if (t->quota == NULL || t->refresher == NULL) {

@@ -110,8 +110,8 @@ add(struct refresher *r, const struct mailbox *m, const char *identity)
     return e;
 }
 
-static void
-entry_free(struct entry *e)
+void
+refresher_entry_free(struct entry *e)
 {
     refresh_token_free(&e->unsaved);
     free(e);
@@ -246,7 +246,7 @@ worker(void *cookie)
             end_probe(r, e);
         e->job = JOB_NONE;
         if (e->gone)
-            entry_free(e);
+            refresher_entry_free(e);
     }
     pthread_mutex_unlock(&r->lock);
     return NULL;
@@ -293,7 +293,7 @@ refresher_free(struct refresher *r)
             r->table[i] = e->next;
             if (e->unsaved.text != NULL)
                 save(r, e); /* the last chance */
-            entry_free(e);
+            refresher_entry_free(e);
         }
     while (r->clients != NULL) {
         struct client *c = r->clients;
@@ -337,7 +337,7 @@ look_again(struct refresher *r, const struct policy *p)
             *at = e->next;
             e->gone = true;
             if (e->job == JOB_NONE)
-                entry_free(e);
+                refresher_entry_free(e);
         }
     for (struct client *c = r->clients; c != NULL; c = c->next)
         c->due_ms = now_ms;
@@ -465,6 +465,7 @@ refresher_tick(struct refresher *r)
     bool any = false;
 
     pthread_mutex_lock(&r->lock);
+    refresher_thin(r, now_ms);
     for (unsigned i = 0; i < REFRESHER_TABLE; i++)
         for (struct entry *e = r->table[i]; e != NULL; e = e->next) {
             if (e->job != JOB_NONE)

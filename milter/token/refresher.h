@@ -29,6 +29,7 @@ struct refresher_options { /* all borrowed */
     /* What people may want to hear; must not block.  NULL = nobody. */
     void (*note)(void *cookie, const struct alert *what);
     void *note_cookie;
+    uint32_t slots;   /* accounts that the book is made for */
     unsigned workers; /* requests at once */
 };
 

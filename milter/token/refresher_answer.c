@@ -15,6 +15,7 @@ enum {
     RETURN_MS = 30 * 1000,
     /* A probe that could not ask about the client: another account tries. */
     PROBE_NEXT_MS = 5 * 1000,
+    FULL_MS = 2 * 1000,
     /* Of an endpoint that does not answer an account without a token: after
      * about half a minute. */
     TOLD_FAILURES = 5,
@@ -202,6 +203,7 @@ publish_token(struct refresher *r, struct entry *e,
 {
     int64_t wall_ms = clock_wall_ms(r->o.clock);
     struct token_status *s = &e->status;
+    enum state_result result;
 
     e->fetched_ms = clock_boot_ms(r->o.clock);
     s->error[0] = 0;
@@ -211,8 +213,11 @@ publish_token(struct refresher *r, struct entry *e,
     s->serial =
         (uint64_t)wall_ms > s->serial ? (uint64_t)wall_ms : s->serial + 1;
     set_due(r, e, e->fetched_ms + pause_ms(e, a));
-    published(e, token_book_publish(r->o.book, s, a->access_token,
-                                    strlen(a->access_token)));
+    result = token_book_publish(r->o.book, s, a->access_token,
+                                strlen(a->access_token));
+    published(e, result);
+    if (result == STATE_EFULL) /* room is made: refresher_thin.c */
+        e->due_ms = e->fetched_ms + FULL_MS;
 }
 
 static void

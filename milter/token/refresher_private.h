@@ -58,7 +58,7 @@ struct refresher {
     pthread_mutex_t lock;
     pthread_cond_t work;
     atomic_bool stopping;
-    uint64_t started_ms;
+    uint64_t started_ms, thin_ms;
     struct entry *table[REFRESHER_TABLE];
     struct client *clients;
     struct entry *ready, **ready_end;
@@ -67,6 +67,11 @@ struct refresher {
 };
 
 uint32_t refresher_random(void);
+void refresher_entry_free(struct entry *e);
+
+/* When the book is nearly full: leaves out the mailboxes of templates that were
+ * wanted least recently (refresher_thin.c).  The lock is held. */
+void refresher_thin(struct refresher *r, uint64_t now_ms);
 
 /* Takes in the answer for e; its stamps are those of now. */
 void refresher_apply(struct refresher *r, struct entry *e,

@@ -14,11 +14,14 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <jansson.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
 
 #include "milter/token/refresher.h"
 #include "tests/unit/state/fixture.h"
 
-enum { ACCOUNTS = 20, LIFE_S = 3600 };
+enum { ACCOUNTS = 20, LIFE_S = 3600, SLOTS = 100 };
 
 /* ---- the endpoint ---- */
 
@@ -70,7 +73,7 @@ answer_with(unsigned status, const char *body)
 /* ---- a daemon without its loop ---- */
 
 static struct tower {
-    char directory[64], secret[100], token[100];
+    char directory[64], secret[100], token[100], key[100];
     struct conf_holder *conf;
     struct token_book *book;
     struct status_reader *status;
@@ -89,6 +92,32 @@ write_file(const char *path, const char *text)
     fputs(text, f);
     fclose(f);
     assert_int_equal(chmod(path, 0600), 0);
+}
+
+/* Of a service account. */
+static void
+write_key(const char *path)
+{
+    static char json[8192];
+    EVP_PKEY *key = EVP_RSA_gen(1024);
+    BIO *bio = BIO_new(BIO_s_mem());
+    json_t *file;
+    char pem[4096];
+    int n;
+
+    assert_non_null(key);
+    assert_true(
+        PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL));
+    n = BIO_read(bio, pem, sizeof pem - 1);
+    assert_true(n > 0);
+    pem[n] = '\0';
+    file = json_pack("{s:s, s:s}", "client_email", "sa@p.example",
+                     "private_key", pem);
+    assert_true(json_dumpb(file, json, sizeof json - 1, 0) < sizeof json);
+    write_file(path, json);
+    json_decref(file);
+    BIO_free(bio);
+    EVP_PKEY_free(key);
 }
 
 static void
@@ -120,6 +149,10 @@ make_policy(void)
                       "  a%u: {address: a%u@example.com, auth: {oauth2: "
                       "{client: corp, refresh_token_file: %s}}}\n",
                       i, i, t.token);
+    n += snprintf(text + n, sizeof text - (size_t)n,
+                  "  staff: {address: '*@staff.example', auth: "
+                  "{service_account: {key_file: %s}}}\n",
+                  t.key);
     p = policy_compile(text, (size_t)n, "/t.yaml", NULL, &d);
     if (p == NULL)
         fail_msg("%u: %s", d.item[0].at.line, d.item[0].text);
@@ -172,13 +205,15 @@ start_book(void)
     char err[300];
 
     assert_int_equal(
-        token_book_make(&t.book, t.directory, 100, err, sizeof err), STATE_OK);
+        token_book_make(&t.book, t.directory, SLOTS, err, sizeof err),
+        STATE_OK);
     t.refresher = refresher_new(&(struct refresher_options){
         .conf = t.conf,
         .book = t.book,
         .clock = &fixture_clock,
         .post = post,
         .note = on_alert,
+        .slots = SLOTS,
         .workers = 4,
     });
     assert_non_null(t.refresher);
@@ -196,6 +231,8 @@ start(void **state)
     snprintf(t.token, sizeof t.token, "%s/all.token", t.directory);
     write_file(t.secret, "s\n");
     write_file(t.token, "1//r\n");
+    snprintf(t.key, sizeof t.key, "%s/sa.json", t.directory);
+    write_key(t.key);
     t.conf = conf_holder_new(make_policy());
     told.book = alert_book_new();
     assert_non_null(told.book);
@@ -605,6 +642,53 @@ a_dead_refresh_token_waits_for_a_person(void **state)
     assert_int_equal(count(TOKEN_OK), ACCOUNTS);
 }
 
+static bool
+has_token(const char *identity)
+{
+    struct conf *conf = conf_ref(t.conf);
+    struct token token;
+    struct mailbox m;
+    bool has;
+
+    assert_true(policy_mailbox(conf->policy, identity, &m));
+    has = token_read(t.status, m.id, &token) == STATE_OK;
+    conf_unref(conf);
+    return has;
+}
+
+/* Many more senders of a template than slots, day after day. */
+static void
+slots_of_templates_are_used_again(void **state)
+{
+    char identity[64];
+
+    (void)state;
+    run_until(ACCOUNTS);
+    for (unsigned i = 0; i < 5 * SLOTS; i++) {
+        snprintf(identity, sizeof identity, "s%u@staff.example", i);
+        refresher_want(t.refresher, identity, 0);
+        refresher_want(t.refresher, "often@staff.example", 0);
+        fixture_pass(1000);
+        for (unsigned k = 0; k < 2000 && !has_token(identity); k++) {
+            refresher_tick(t.refresher);
+            usleep(500);
+        }
+        assert_true(has_token(identity));
+    }
+    /* Who is wanted often and who is configured by name have stayed. */
+    assert_true(has_token("often@staff.example"));
+    assert_true(has_token("a0@example.com"));
+    assert_true(has_token("a19@example.com"));
+    assert_false(has_token("s0@staff.example"));
+    /* Whoever comes back gets a new one. */
+    refresher_want(t.refresher, "s0@staff.example", 0);
+    for (unsigned k = 0; k < 2000 && !has_token("s0@staff.example"); k++) {
+        refresher_tick(t.refresher);
+        usleep(500);
+    }
+    assert_true(has_token("s0@staff.example"));
+}
+
 static void
 a_rotated_token_is_kept_until_it_is_on_disk(void **state)
 {
@@ -658,6 +742,7 @@ main(void)
         TEST(no_trouble_costs_a_secret_or_a_valid_token),
         TEST(a_night_asleep_is_made_up_for_at_once),
         TEST(a_dead_refresh_token_waits_for_a_person),
+        TEST(slots_of_templates_are_used_again),
         TEST(a_rotated_token_is_kept_until_it_is_on_disk),
     };
 
