@@ -76,8 +76,8 @@ extern const struct schema_type schema_percent;  /* (unsigned) */
 extern const struct schema_type schema_path;     /* (const char *, absolute) */
 /* (const char *: absolute, or "credential:NAME" as it stands: base/conf.h) */
 extern const struct schema_type schema_secret_file;
-extern const struct schema_type schema_ca_file;  /* the same, NULL = system */
-extern const struct schema_type schema_map;      /* (the object of `sub`) */
+extern const struct schema_type schema_ca_file; /* the same, NULL = system */
+extern const struct schema_type schema_map;     /* (the object of `sub`) */
 
 /* Reads all rows into the object.  n NULL: nothing was given, so the defaults
  * are taken, and `at` is where required keys are missed.  Goes on after
