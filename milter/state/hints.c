@@ -3,6 +3,7 @@
  */
 #include "milter/state/hints.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,10 @@
 
 struct hints {
     struct attachment *attachment;
+    char *directory;
+    uint32_t n_accounts;
+    pthread_mutex_t thinning; /* one thread at a time, and not again at once */
+    uint64_t thin_ms;
     struct {             /* the ear's thread alone */
         uint64_t number; /* of the mapping that the rest is about */
         uint64_t *seen;  /* `wanted` of each slot */
@@ -72,11 +77,47 @@ holds(const struct segment *s, uint32_t n_accounts)
     return s->n_slots - s->n_slots / 8 >= n_accounts;
 }
 
-/* Makes a segment and lets go of it again: it is used through the
- * attachment, like one that the other process made. */
+/* Is anything of it younger than an hour? */
+static bool
+is_live(const struct hints_slot *slot, uint32_t now_minute)
+{
+    for (unsigned i = 0; i < HINT_CELLS; i++) {
+        struct cell c = unpack(words_get(&slot->cell[i]));
+
+        if ((c.messages > 0 || c.recipients > 0) &&
+            minutes_since(c.minute, now_minute) < HINTS_FADE_MINUTES)
+            return true;
+    }
+    return false;
+}
+
+/* What another thread or process adds meanwhile is lost, as a hint may be. */
+static void
+copy_live(struct segment *to, const struct segment *from, uint32_t now_minute)
+{
+    uint64_t id;
+    void *claimed;
+
+    for (unsigned i = 0; i < SEGMENT_STATS; i++)
+        words_set(&to->head->stat[i], words_get(&from->head->stat[i]));
+    for (uint32_t i = 0; i < from->n_slots; i++) {
+        struct hints_slot *slot = segment_slot(from, i, &id);
+
+        if (slot == NULL || !is_live(slot, now_minute) ||
+            segment_claim(to, id, &claimed) != STATE_OK)
+            continue;
+        words_copy((_Atomic uint64_t *)claimed,
+                   (const _Atomic uint64_t *)(const void *)slot,
+                   sizeof *slot / 8);
+    }
+}
+
+/* Makes a segment, with what is live in `old` (NULL = nothing), and lets go of
+ * it again: it is used through the attachment, like one that the other process
+ * made. */
 static enum state_result
 make(const char *directory, uint32_t n_accounts, enum segment_place place,
-     char *err, size_t err_size)
+     const struct segment *old, uint32_t now_minute, char *err, size_t err_size)
 {
     struct segment_shape shape = {.kind = SEGMENT_HINTS,
                                   .n_accounts = n_accounts,
@@ -87,6 +128,8 @@ make(const char *directory, uint32_t n_accounts, enum segment_place place,
     r = segment_build(&s, directory, &shape, err, err_size);
     if (r != STATE_OK)
         return r;
+    if (old != NULL)
+        copy_live(&s, old, now_minute);
     r = segment_install(&s, place, err, err_size);
     segment_detach(&s);
     return r;
@@ -117,7 +160,7 @@ attach_or_make(struct hints *h, const char *directory, uint32_t n_accounts,
         } else {
             return r;
         }
-        r = make(directory, n_accounts, place, err, err_size);
+        r = make(directory, n_accounts, place, NULL, 0, err, err_size);
         /* EABSENT: our file was swept, or the directory is not there. */
         if (r != STATE_OK && r != STATE_ETAKEN && r != STATE_EABSENT)
             return r;
@@ -127,16 +170,19 @@ attach_or_make(struct hints *h, const char *directory, uint32_t n_accounts,
 }
 
 static struct hints *
-hints_new(const char *directory, bool writable)
+hints_new(const char *directory, uint32_t n_accounts, bool writable)
 {
     struct hints *h = calloc(1, sizeof *h);
 
     if (h == NULL)
         return NULL;
+    pthread_mutex_init(&h->thinning, NULL);
+    h->n_accounts = n_accounts;
+    h->directory = strdup(directory);
     h->attachment = attachment_new(directory, SEGMENT_HINTS,
                                    sizeof(struct hints_slot), writable);
-    if (h->attachment == NULL) {
-        free(h);
+    if (h->attachment == NULL || h->directory == NULL) {
+        hints_free(h);
         return NULL;
     }
     return h;
@@ -146,7 +192,7 @@ enum state_result
 hints_open(struct hints **ret, const char *directory, uint32_t n_accounts,
            char *err, size_t err_size)
 {
-    struct hints *h = hints_new(directory, true);
+    struct hints *h = hints_new(directory, n_accounts, true);
     enum state_result r;
 
     if (h == NULL) {
@@ -165,7 +211,7 @@ enum state_result
 hints_open_reader(struct hints **ret, const char *directory, char *err,
                   size_t err_size)
 {
-    struct hints *h = hints_new(directory, false);
+    struct hints *h = hints_new(directory, 0, false);
     struct mapping *m;
     enum state_result r;
 
@@ -189,6 +235,8 @@ hints_free(struct hints *h)
     if (h == NULL)
         return;
     attachment_free(h->attachment);
+    pthread_mutex_destroy(&h->thinning);
+    free(h->directory);
     free(h->ear.seen);
     free(h);
 }
@@ -214,15 +262,47 @@ put(struct hints *h, struct mapping *m)
         attachment_put(h->attachment, m);
 }
 
-/* The slot with its identity written; NULL when there is no place. */
-static struct hints_slot *
-slot_for(struct segment *s, const char *identity, uint64_t id)
+/* A full segment is made anew without those of whom nothing is live; false =
+ * it was not. */
+static bool
+thin(struct hints *h, struct mapping *m, uint32_t now_minute)
 {
+    enum { AGAIN_MS = 10000 };
+    uint64_t now_ms = clock_boot_ms(&clock_real);
+    bool done = false;
+
+    if (pthread_mutex_trylock(&h->thinning) != 0)
+        return false;
+    if (now_ms >= h->thin_ms && !segment_stale(&m->segment, true)) {
+        h->thin_ms = now_ms + AGAIN_MS;
+        done = make(h->directory, h->n_accounts, SEGMENT_REPLACE, &m->segment,
+                    now_minute, NULL, 0) == STATE_OK;
+    }
+    pthread_mutex_unlock(&h->thinning);
+    return done;
+}
+
+/* The slot with its identity written, in *m, which may be exchanged for a newer
+ * one; NULL when there is no place. */
+static struct hints_slot *
+slot_for(struct hints *h, struct mapping **m, const char *identity, uint64_t id,
+         uint32_t now_minute)
+{
+    enum state_result r = STATE_ESYSTEM;
     struct hints_slot *slot;
     void *claimed;
 
-    if (segment_claim(s, id, &claimed) != STATE_OK) {
-        atomic_fetch_add(&s->head->stat[HINTS_DROPPED], 1);
+    if (*m != NULL)
+        r = segment_claim(&(*m)->segment, id, &claimed);
+    if (r == STATE_EFULL && thin(h, *m, now_minute)) {
+        put(h, *m);
+        *m = get(h, true);
+        if (*m != NULL)
+            r = segment_claim(&(*m)->segment, id, &claimed);
+    }
+    if (r != STATE_OK) {
+        if (*m != NULL)
+            atomic_fetch_add(&(*m)->segment.head->stat[HINTS_DROPPED], 1);
         return NULL;
     }
     slot = claimed;
@@ -243,8 +323,7 @@ hints_add(struct hints *h, const char *identity, uint64_t id, uint32_t minute,
           uint32_t recipients)
 {
     struct mapping *m = get(h, true);
-    struct hints_slot *slot =
-        m != NULL ? slot_for(&m->segment, identity, id) : NULL;
+    struct hints_slot *slot = slot_for(h, &m, identity, id, minute);
     _Atomic uint64_t *word;
     uint64_t was;
     struct cell c;
@@ -322,8 +401,8 @@ void
 hints_want_token(struct hints *h, const char *identity, uint64_t id)
 {
     struct mapping *m = get(h, true);
-    struct hints_slot *slot =
-        m != NULL ? slot_for(&m->segment, identity, id) : NULL;
+    uint32_t minute = (uint32_t)(clock_wall_ms(&clock_real) / 60000);
+    struct hints_slot *slot = slot_for(h, &m, identity, id, minute);
 
     if (slot != NULL) {
         atomic_fetch_add(&slot->wanted, 1);

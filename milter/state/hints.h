@@ -32,7 +32,8 @@ enum state_result hints_open_reader(struct hints **ret, const char *directory,
 void hints_free(struct hints *h);
 
 /* One message with so many recipients, accepted in that minute (Unix time /
- * 60).  Never fails the caller: a full table is counted and forgotten. */
+ * 60).  Never fails the caller: a full table is made anew without those that
+ * have faded, and is one full of what has not, that is counted and forgotten. */
 void hints_add(struct hints *h, const char *identity, uint64_t id,
                uint32_t minute, uint32_t recipients);
 void hints_clear(struct hints *h, uint64_t id, uint32_t minute,

@@ -134,6 +134,33 @@ a_full_table_is_counted_and_forgotten(void **state)
     assert_int_equal(hints_stat(hints, HINTS_DROPPED), 100 - 56 + 1);
 }
 
+/* Many more senders than slots, an hour apart from each other. */
+static void
+slots_of_the_faded_are_used_again(void **state)
+{
+    struct hints *reader;
+    uint32_t m, r;
+
+    (void)state;
+    assert_int_equal(hints_open_reader(&reader, directory, err, sizeof err),
+                     STATE_OK);
+    hints_count(hints, HINTS_ROUTED, 7);
+    for (uint64_t id = 100; id < 150; id++)
+        hints_add(hints, "a@example.com", id, NOW, 1);
+    hints_add(hints, "b@example.com", ID, NOW + 59, 3);
+    for (uint64_t id = 200; id < 245; id++)
+        hints_add(hints, "a@example.com", id, NOW + 61, 1);
+    assert_int_equal(hints_stat(hints, HINTS_DROPPED), 0);
+    assert_int_equal(hints_stat(reader, HINTS_ROUTED), 7);
+    assert_sum(hints, NOW + 61, 1, 3);
+    assert_sum(reader, NOW + 61, 1, 3);
+    hints_sum(reader, 244, NOW + 61, &m, &r);
+    assert_int_equal(m, 1);
+    hints_sum(reader, 100, NOW, &m, &r);
+    assert_int_equal(m, 0);
+    hints_free(reader);
+}
+
 static void
 no_handle_is_no_harm(void **state)
 {
@@ -387,6 +414,7 @@ main(void)
         TEST(minutes_wrap),
         TEST(counts_stop_at_their_most),
         TEST(a_full_table_is_counted_and_forgotten),
+        TEST(slots_of_the_faded_are_used_again),
         TEST(no_handle_is_no_harm),
         TEST(the_second_attaches),
         TEST(too_small_is_replaced_and_the_first_comes_over),
