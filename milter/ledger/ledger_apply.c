@@ -404,7 +404,7 @@ static int
 apply_boot(struct ledger_sql *s, const struct ledger_entry *e)
 {
     for (size_t i = 0; i < e->n_lost; i++) {
-        int rc = apply_charge(s, &e->lost[i]);
+        int rc = apply_charge(s, &e->lost[i], true);
 
         if (rc != SQLITE_OK)
             return rc;

@@ -224,6 +224,8 @@ finish(struct taken *t, const int64_t *row, uint8_t n, uint8_t accepted)
 {
     struct attempt_result result[RECIPIENTS];
     struct taken before = *t;
+    struct cost kept = t->cost;
+    struct observation lifted;
     const struct taken *after = NULL;
 
     for (uint8_t i = 0; i < n; i++)
@@ -232,10 +234,11 @@ finish(struct taken *t, const int64_t *row, uint8_t n, uint8_t accepted)
     if (accepted == 0) {
         quota_give_back(quota, t);
     } else {
+        kept.recipients = accepted;
         if (accepted < n)
-            quota_give_back_recipients(quota, t, (uint32_t)(n - accepted), 0);
+            quota_give_back_recipients(quota, t, &kept);
         quota_settle(quota, t);
-        quota_accepted(quota, t->id);
+        quota_accepted(quota, t->id, &lifted);
         after = t;
     }
     RACE_CHECK(

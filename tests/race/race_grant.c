@@ -302,6 +302,7 @@ do_everything(void *arg)
         unsigned who = (unsigned)(race_random(&b->seed) % ACCOUNTS);
         uint32_t n = (uint32_t)(race_random(&b->seed) % 5) + 1, back;
         struct cost c = {.messages = 1, .recipients = n, .bytes = 100};
+        struct observation lifted;
         struct taken t;
         struct room room;
 
@@ -312,9 +313,10 @@ do_everything(void *arg)
         back = (uint32_t)(race_random(&b->seed) % n);
         switch (race_random(&b->seed) % 8) {
         case 0:
-            quota_give_back_recipients(quota, &t, back, 0);
+            c.recipients -= back;
+            quota_give_back_recipients(quota, &t, &c);
             quota_settle(quota, &t);
-            quota_accepted(quota, t.id);
+            quota_accepted(quota, t.id, &lifted);
             b->kept[who].messages++;
             b->kept[who].recipients += n - back;
             break;

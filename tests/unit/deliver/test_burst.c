@@ -233,7 +233,7 @@ submit(const struct world *w)
         .cost = {.messages = 1,
                  .recipients = 1 + (uint32_t)random_below(w->recipients_max),
                  .bytes = w->octets}};
-    admit(&env, &decision, &m->cost, &a);
+    admit(&env, &policy.policy, &decision, &m->cost, &a);
     if (a.action != ACTION_ACCOUNT)
         return false;
     while (member[m->member].id != a.mailbox.id)

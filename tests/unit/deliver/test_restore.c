@@ -148,7 +148,11 @@ deliver(struct agent *a, unsigned i, uint64_t ticket)
 {
     struct mailbox m = mailbox(i);
     uint32_t recipients = 1 + (uint32_t)rand() % 4;
-    struct cost cost = {1, recipients, recipients / 2, (uint64_t)rand() % 5000};
+    struct cost cost = {.messages = 1,
+                        .recipients = recipients,
+                        .external_recipients = recipients / 2,
+                        .bytes = (uint64_t)rand() % 5000};
+    struct cost kept = cost;
     struct attempt attempt = {.ticket = ticket,
                               .recipient = "x@far.test",
                               .queue_id = "",
@@ -180,7 +184,9 @@ deliver(struct agent *a, unsigned i, uint64_t ticket)
         result.kind = OUTCOME_DEFERRED;
         break;
     case 1:
-        quota_give_back_recipients(a->quota, &taken, 1, recipients > 1);
+        kept.recipients--;
+        kept.external_recipients -= kept.external_recipients > 0;
+        quota_give_back_recipients(a->quota, &taken, &kept);
         /* fall through */
     default:
         quota_settle(a->quota, &taken);

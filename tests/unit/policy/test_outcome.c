@@ -31,201 +31,205 @@ struct row {
     enum outcome_scope scope;
     enum outcome_effect effect;
     uint64_t cool_ms;
-    unsigned flags; /* OAUTH of the session; the rest of the verdict */
+    unsigned flags;  /* OAUTH of the session; the rest of the verdict */
+    const char *mta; /* codes of the line that the MTA gets */
 };
 
-#define R(name, stage, wire, kind, scope, effect, cool, flags)    \
-    {                                                             \
-        name, STAGE_##stage, wire, OUTCOME_##kind, SCOPE_##scope, \
-            EFFECT_##effect, cool, flags                          \
+#define R(name, stage, wire, kind, scope, effect, cool, flags, mta) \
+    {                                                               \
+        name, STAGE_##stage, wire, OUTCOME_##kind, SCOPE_##scope,   \
+            EFFECT_##effect, cool, flags, mta                       \
     }
 
 /* clang-format off */
 static const struct row session_rows[] = {
     R("EHLO name", EHLO,
       "421 4.7.0 Try again later, closing connection. (EHLO)" SID,
-      DEFERRED, CLIENT, COOL, MINUTES(5), CLOSE),
+      DEFERRED, CLIENT, COOL, MINUTES(5), CLOSE, "451 4.7.0"),
     R("EHLO name, 2024", EHLO,
       "421-4.7.0 Try again later, closing connection. (EHLO)\r\n"
       "421 4.7.0  https://support.google.com/mail/answer/10336" SID,
-      DEFERRED, CLIENT, COOL, MINUTES(5), CLOSE),
+      DEFERRED, CLIENT, COOL, MINUTES(5), CLOSE, "451 4.7.0"),
     R("expired at MAIL", MAIL,
       "421 4.7.0 Connection expired, try reconnecting" SID,
-      RECONNECT, SESSION, NONE, 0, CLOSE | OAUTH),
+      RECONNECT, SESSION, NONE, 0, CLOSE | OAUTH, "451 4.4.2"),
     R("expired at DATA", DATA,
       "421 4.7.0 Connection expired, try reconnecting" SID,
-      RECONNECT, SESSION, NONE, 0, CLOSE),
+      RECONNECT, SESSION, NONE, 0, CLOSE, "451 4.4.2"),
     R("idle", MAIL, "451 4.4.2 Timeout - closing connection." SID,
-      RECONNECT, SESSION, NONE, 0, CLOSE),
+      RECONNECT, SESSION, NONE, 0, CLOSE, "451 4.4.2"),
     R("idle at RSET", RSET, "451 4.4.2 Timeout - closing connection." SID,
-      RECONNECT, SESSION, NONE, 0, CLOSE),
+      RECONNECT, SESSION, NONE, 0, CLOSE, "451 4.4.2"),
     R("busy", CONNECT, "421 4.4.5 Server busy, try again later." SID,
-      DEFERRED, SESSION, COOL, MINUTES(1), CLOSE),
+      DEFERRED, SESSION, COOL, MINUTES(1), CLOSE, "451 4.4.5"),
     R("temporary problem (10)", DATA,
       "421 4.3.0 Temporary System Problem.  Try again later (10)." SID,
-      DEFERRED, ACCOUNT, COOL, MINUTES(5), CLOSE | HALVE),
+      DEFERRED, ACCOUNT, COOL, MINUTES(5), CLOSE | HALVE, "451 4.3.0"),
     R("temporary problem (WS)", CONTENT,
       "421 4.7.0 Temporary System Problem.  Try again later (WS)." SID,
-      DEFERRED, ACCOUNT, COOL, MINUTES(5), CLOSE | HALVE),
+      DEFERRED, ACCOUNT, COOL, MINUTES(5), CLOSE | HALVE, "451 4.7.0"),
     R("TLS for the recipient's domain", RCPT,
       "421 4.7.0 TLS required for RCPT domain, closing connection." SID,
-      DEFERRED, RECIPIENT, NONE, 0, CLOSE),
+      DEFERRED, RECIPIENT, NONE, 0, CLOSE, "451 4.7.0"),
     R("whitelist of the recipient's domain", RCPT,
       "421 4.7.0 IP not in whitelist for RCPT domain, closing connection."
-      SID, DEFERRED, RECIPIENT, NONE, 0, CLOSE),
+      SID, DEFERRED, RECIPIENT, NONE, 0, CLOSE, "451 4.7.0"),
     R("rate limit", CONTENT,
       "421-4.7.28 Gmail has detected an unusual rate of unsolicited mail "
       "originating\r\n421-4.7.28 from your account. To protect our users, "
       "mail has been temporarily rate limited.\r\n"
       "421 4.7.28  " URL "UnsolicitedRateLimitError" SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), CLOSE),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), CLOSE, "451 4.7.28"),
     R("rate limit, no keyword", CONTENT,
       "421 4.7.28 unusual rate of mail, temporarily rate limited" SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), CLOSE),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), CLOSE, "451 4.7.28"),
     R("same Message-ID", CONTENT,
       "421 4.7.28 Gmail has detected this message exceeded its quota for "
       "sending messages with the same Message-ID: <a@b>." SID,
-      DEFERRED, MESSAGE, COOL, HOURS(1), CLOSE),
+      DEFERRED, MESSAGE, COOL, HOURS(1), CLOSE, "451 4.7.28"),
     R("unauthenticated mail", CONTENT,
       "421 4.7.26 This mail has been rate limited because it is "
-      "unauthenticated." SID, DEFERRED, CLIENT, NONE, 0, CLOSE),
+      "unauthenticated." SID, DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.26"),
     R("SPF", CONTENT, "421 4.7.27 rate limited: SPF did not pass" SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.27"),
     R("TLS", CONTENT, "421 4.7.29 rate limited: not sent over TLS" SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.29"),
     R("DKIM", CONTENT, "421 4.7.30 rate limited: DKIM did not pass" SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.30"),
     R("alignment", CONTENT, "421 4.7.32 rate limited: no alignment" SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.32"),
     R("suspicious SPF", CONTENT, "451 4.7.24 The SPF record is suspicious"
-      SID, DEFERRED, CLIENT, NONE, 0, 0),
+      SID, DEFERRED, CLIENT, NONE, 0, 0, "451 4.7.24"),
     R("PTR", CONTENT, "421 4.7.23 no PTR record" SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.23"),
     R("empty EHLO", EHLO,
       "501 5.5.4 Empty HELO/EHLO argument not allowed, closing connection."
-      SID, DEFERRED, CLIENT, NONE, 0, CLOSE),
+      SID, DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.5.4"),
     R("invalid EHLO", EHLO, "501 5.5.4 HELO/EHLO argument x invalid" SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.5.4"),
     R("unrecognized", MAIL, "502 5.5.1 Unrecognized command." SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.5.1"),
     R("unimplemented", CONTENT, "502 5.5.1 Unimplemented command." SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.5.1"),
     R("too many unrecognized", RCPT,
       "502 5.5.1 Too many unrecognized commands, goodbye." SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.5.1"),
     R("EHLO first", MAIL, "503 5.5.1 EHLO/HELO first." SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.5.1"),
     R("MAIL first behind a refused MAIL", RCPT, "503 5.5.1 MAIL first." SID,
-      DEFERRED, SESSION, NONE, 0, 0),
+      DEFERRED, SESSION, NONE, 0, 0, "451 4.5.1"),
     R("RCPT first behind refused RCPTs", DATA,
       "503-5.5.1 RCPT first. A mail transaction protocol command was issued\r\n"
-      "503 5.5.1 out of sequence." SID, DEFERRED, SESSION, NONE, 0, 0),
+      "503 5.5.1 out of sequence." SID, DEFERRED, SESSION, NONE, 0, 0,
+      "451 4.5.1"),
     R("RCPT first, BDAT", CONTENT, "503 5.5.1 RCPT first." SID,
-      DEFERRED, SESSION, NONE, 0, 0),
+      DEFERRED, SESSION, NONE, 0, 0, "451 4.5.1"),
     R("bad sequence", MAIL, "503 5.5.1 Bad sequence of commands." SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.5.1"),
     R("DATA and BDAT", CONTENT, "503 5.5.1 No DATA after BDAT." SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.5.1"),
     R("second AUTH", AUTH, "503 5.7.0 No identity changes permitted." SID,
-      RECONNECT, SESSION, NONE, 0, CLOSE),
+      RECONNECT, SESSION, NONE, 0, CLOSE, "451 4.4.2"),
     R("second STARTTLS", STARTTLS,
       "454 5.5.1 STARTTLS may not be repeated." SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.5.1"),
     R("behind STARTTLS", STARTTLS,
       "454 4.5.0 SMTP protocol violation, no commands allowed to pipeline "
-      "after STARTTLS" SID, DEFERRED, CLIENT, NONE, 0, CLOSE),
+      "after STARTTLS" SID, DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.5.0"),
     R("behind STARTTLS, lasting", STARTTLS,
       "525 5.7.10 SMTP protocol violation, no commands allowed to pipeline "
-      "after STARTTLS" SID, DEFERRED, CLIENT, NONE, 0, CLOSE),
+      "after STARTTLS" SID, DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.10"),
     R("behind STARTTLS, 523", MAIL,
       "523 5.7.10 SMTP protocol violation, no commands allowed to pipeline "
-      "after STARTTLS" SID, DEFERRED, CLIENT, NONE, 0, CLOSE),
+      "after STARTTLS" SID, DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.10"),
     R("syntax at MAIL", MAIL, "555 5.5.2 Syntax error." SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.5.2"),
     R("syntax at RCPT", RCPT, "555 5.5.2 Syntax error." SID,
-      REFUSED, RECIPIENT, NONE, 0, 0),
+      REFUSED, RECIPIENT, NONE, 0, 0, "555 5.5.2"),
     R("syntax at RCPT, goodbye", RCPT, "555 5.5.2 Syntax error, goodbye." SID,
-      REFUSED, RECIPIENT, NONE, 0, CLOSE),
+      REFUSED, RECIPIENT, NONE, 0, CLOSE, "555 5.5.2"),
     R("cannot decode", AUTH, "501 5.5.2 Cannot Decode response" SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.5.2"),
     R("STARTTLS with a parameter", STARTTLS,
       "501 5.7.11 Syntax error (no parameters allowed)" SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.11"),
     R("AUTH argument", AUTH,
       "535 5.5.4 Optional Argument not permitted for that AUTH mode." SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE | OAUTH),
+      DEFERRED, CLIENT, NONE, 0, CLOSE | OAUTH, "451 4.5.4"),
     R("before the login", AUTH,
       "554 5.7.0 Too Many Unauthenticated commands." SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.0"),
     R("before the login, at MAIL", MAIL,
       "554 5.7.0 Too Many Unauthenticated commands." SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.0"),
 };
 
 static const struct row login_rows[] = {
     R("challenge", AUTH,
       "334 eyJzdGF0dXMiOiI0MDAiLCJzY2hlbWVzIjoiQmVhcmVyIn0=\r\n",
-      DEFERRED, ACCOUNT, TOKEN, 0, OAUTH | CLOSE),
+      DEFERRED, ACCOUNT, TOKEN, 0, OAUTH | CLOSE, "451 4.7.0"),
     R("bad token", AUTH,
       "535-5.7.8 Username and Password not accepted. For more information, "
       "go to\r\n535 5.7.8  " URL "BadCredentials" SID,
-      DEFERRED, ACCOUNT, TOKEN, 0, OAUTH | CLOSE),
+      DEFERRED, ACCOUNT, TOKEN, 0, OAUTH | CLOSE, "451 4.7.8"),
     R("bad password", AUTH,
       "535-5.7.8 Username and Password not accepted. Learn more at\r\n"
       "535 5.7.8  " URL "BadCredentials" SID,
-      DEFERRED, ACCOUNT, DISABLE, 0, CLOSE),
+      DEFERRED, ACCOUNT, DISABLE, 0, CLOSE, "451 4.7.8"),
     R("bad token, 2012", AUTH,
       "535-5.7.1 Username and Password not accepted. Learn more at\r\n"
       "535 5.7.1 http://support.google.com/mail/bin/answer.py?answer=14257"
-      SID, DEFERRED, ACCOUNT, TOKEN, 0, OAUTH | CLOSE),
+      SID, DEFERRED, ACCOUNT, TOKEN, 0, OAUTH | CLOSE, "451 4.7.1"),
     R("second factor", AUTH,
       "534-5.7.9 Application-specific password required. For more "
       "information, go to\r\n534 5.7.9  " URL "InvalidSecondFactor" SID,
-      DEFERRED, ACCOUNT, DISABLE, 0, CLOSE),
+      DEFERRED, ACCOUNT, DISABLE, 0, CLOSE, "451 4.7.9"),
     R("second factor, old", AUTH,
       "535-5.7.1 Application-specific password required. Learn more at\r\n"
       "535 5.7.1 http://support.google.com/accounts/bin/answer.py?answer="
-      "185833" SID, DEFERRED, ACCOUNT, DISABLE, 0, OAUTH | CLOSE),
+      "185833" SID, DEFERRED, ACCOUNT, DISABLE, 0, OAUTH | CLOSE, "451 4.7.1"),
     R("web browser", AUTH,
       "534-5.7.14 <https://accounts.google.com/signin/continue?sarp=1&scc=1"
       "\r\n534-5.7.14 &plt=AKgnsbv> Please log in via your web browser and\r\n"
       "534-5.7.14 then try again.\r\n534-5.7.14  Learn more at\r\n"
       "534 5.7.14  https://support.google.com/mail/answer/78754" SID,
-      DEFERRED, ACCOUNT, DISABLE, 0, OAUTH | CLOSE),
+      DEFERRED, ACCOUNT, DISABLE, 0, OAUTH | CLOSE, "451 4.7.14"),
     R("web browser, 5.7.9", AUTH,
       "534 5.7.9 Please log in with your web browser and then try again."
-      SID, DEFERRED, ACCOUNT, DISABLE, 0, OAUTH | CLOSE),
+      SID, DEFERRED, ACCOUNT, DISABLE, 0, OAUTH | CLOSE, "451 4.7.9"),
     R("other 534", AUTH, "534 5.7.9 Something else." SID,
-      DEFERRED, ACCOUNT, DISABLE, 0, OAUTH | CLOSE),
+      DEFERRED, ACCOUNT, DISABLE, 0, OAUTH | CLOSE, "451 4.7.9"),
     R("too many logins", AUTH,
       "454 4.7.0 Too many login attempts, please try again later." SID,
-      DEFERRED, ACCOUNT, COOL, MINUTES(15), HALVE | CLOSE | OAUTH),
+      DEFERRED, ACCOUNT, COOL, MINUTES(15), HALVE | CLOSE | OAUTH, "451 4.7.0"),
     R("too many logins, newer", AUTH,
       "454-4.7.0 Too many login attempts, please try again later. For more "
       "information, go to\r\n"
       "454 4.7.0  https://support.google.com/mail/answer/7126229" SID,
-      DEFERRED, ACCOUNT, COOL, MINUTES(15), HALVE | CLOSE | OAUTH),
+      DEFERRED, ACCOUNT, COOL, MINUTES(15), HALVE | CLOSE | OAUTH, "451 4.7.0"),
     R("login server fault", AUTH,
       "454 4.7.0 Cannot authenticate due to a temporary system problem. Try "
-      "again later." SID, DEFERRED, ACCOUNT, COOL, MINUTES(1), CLOSE | OAUTH),
+      "again later." SID, DEFERRED, ACCOUNT, COOL, MINUTES(1), CLOSE | OAUTH,
+      "451 4.7.0"),
     R("login server fault, old", AUTH,
       "454 4.7.0 Cannot authenticate due to temporary system problem. Try "
-      "again later." SID, DEFERRED, ACCOUNT, COOL, MINUTES(1), CLOSE),
+      "again later." SID, DEFERRED, ACCOUNT, COOL, MINUTES(1), CLOSE,
+      "451 4.7.0"),
     R("mechanism", AUTH, "504 5.7.4 Unrecognized Authentication Type" SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.4"),
     R("XOAUTH", AUTH, "504 5.7.4 XOAUTH is no longer supported" SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.4"),
     R("no login", MAIL,
       "530-5.7.0 Authentication Required. For more information, go to\r\n"
       "530 5.7.0  " URL "WantAuthError" SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.0"),
     R("no login, old", MAIL, "530 5.5.1 Authentication Required." SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.5.1"),
     R("no STARTTLS", MAIL, "530 5.7.0 Must issue a STARTTLS command first."
-      SID, DEFERRED, CLIENT, NONE, 0, CLOSE),
+      SID, DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.0"),
     R("no STARTTLS, at AUTH", AUTH,
       "530 5.7.0 Must issue a STARTTLS command first." SID,
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.0"),
 };
 
 static const struct row limit_rows[] = {
@@ -233,244 +237,257 @@ static const struct row limit_rows[] = {
       "550-5.4.5 Daily user sending limit exceeded. For more information on "
       "Gmail\r\n550-5.4.5 sending limits go to\r\n"
       "550 5.4.5  https://support.google.com/a/answer/166852" SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY, "451 4.4.5"),
     R("daily limit at DATA", DATA,
       "550 5.4.5 Daily user sending quota exceeded." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY | OAUTH),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY | OAUTH, "451 4.4.5"),
     R("daily limit at MAIL", MAIL,
       "550 5.4.5 Daily sending quota exceeded." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY, "451 4.4.5"),
     R("daily limit at RCPT", RCPT,
       "550 5.4.5 Daily user sending limit exceeded." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY, "451 4.4.5"),
     R("daily limit, other words", CONTENT, "550 5.4.5 Enough." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY, "451 4.4.5"),
     R("daily limit, other code", CONTENT,
       "550 5.7.0 Daily user sending limit exceeded." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY, "451 4.7.0"),
     R("daily limit, bounce's words", CONTENT,
       "550 5.7.1 You have reached a limit for sending mail." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY, "451 4.7.1"),
     R("relay limit of the user", MAIL,
       "550 5.4.5 Daily SMTP relay limit exceeded for user." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY),
+      DEFERRED, ACCOUNT, COOL, HOURS(1), IS_FULL | DAILY, "451 4.4.5"),
     R("relay limit of the customer", RCPT,
       "550 5.7.1 Daily SMTP relay limit exceeded for customer." SID,
-      DEFERRED, ORGANISATION, COOL, HOURS(1), IS_FULL),
+      DEFERRED, ORGANISATION, COOL, HOURS(1), IS_FULL, "451 4.7.1"),
     R("relay limit of the customer, sending", RCPT,
       "550 5.7.1 Daily SMTP relay sending limit exceeded for customer." SID,
-      DEFERRED, ORGANISATION, COOL, HOURS(1), IS_FULL),
+      DEFERRED, ORGANISATION, COOL, HOURS(1), IS_FULL, "451 4.7.1"),
     R("relay peak", RCPT,
       "450 4.2.1 Peak SMTP relay limit exceeded for customer." SID,
-      DEFERRED, ORGANISATION, COOL, MINUTES(10), IS_FULL),
+      DEFERRED, ORGANISATION, COOL, MINUTES(10), IS_FULL, "450 4.2.1"),
     R("quota", CONTENT, "550 5.7.1 Email quota exceeded." SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(24), IS_FULL),
+      DEFERRED, ACCOUNT, COOL, HOURS(24), IS_FULL, "451 4.7.1"),
     R("relay denied", MAIL,
       "550-5.7.0 Mail relay denied [192.0.2.1]. Invalid credentials for "
       "relay\r\n550-5.7.0 for one of the domains in: example.com (as "
       "obtained from HELO and\r\n550 5.7.0 MAIL FROM)." SID,
-      DEFERRED, ACCOUNT, DISABLE, 0, CLOSE),
+      DEFERRED, ACCOUNT, DISABLE, 0, CLOSE, "451 4.7.0"),
     R("relay credentials", RCPT,
       "550 5.7.1 Invalid credentials for relay [192.0.2.1]." SID,
-      DEFERRED, ACCOUNT, DISABLE, 0, CLOSE | OAUTH),
+      DEFERRED, ACCOUNT, DISABLE, 0, CLOSE | OAUTH, "451 4.7.1"),
     R("sending denied", MAIL, "550 5.7.0 Mail Sending denied." SID,
-      DEFERRED, ACCOUNT, DISABLE, 0, CLOSE),
+      DEFERRED, ACCOUNT, DISABLE, 0, CLOSE, "451 4.7.0"),
     R("too many recipients", RCPT,
       "452-4.5.3 Your message has too many recipients. For more information "
       "regarding\r\n452 4.5.3  " URL "TooManyRecipientsError" SID,
-      SPLIT, RECIPIENT, NONE, 0, 0),
+      SPLIT, RECIPIENT, NONE, 0, 0, "452 4.5.3"),
     R("domain policy size", RCPT,
       "452 4.5.3 Domain policy size per transaction exceeded, please try "
       "this recipient in a separate transaction." SID,
-      SPLIT, RECIPIENT, NONE, 0, 0),
+      SPLIT, RECIPIENT, NONE, 0, 0, "452 4.5.3"),
     R("several domains", RCPT,
       "451 4.3.0 Multiple destination domains per transaction is "
-      "unsupported.  Please try again." SID, SPLIT, RECIPIENT, NONE, 0, 0),
+      "unsupported.  Please try again." SID, SPLIT, RECIPIENT, NONE, 0, 0,
+      "451 4.3.0"),
     R("too many recipients, of the whole", CONTENT,
       "452 4.5.3 Your message has too many recipients." SID,
-      DEFERRED, MESSAGE, NONE, 0, 0),
+      DEFERRED, MESSAGE, NONE, 0, 0, "452 4.5.3"),
 };
 
 static const struct row message_rows[] = {
     R("too large", CONTENT,
       "552-5.2.3 Your message exceeded Google's message size limits. Please "
       "visit\r\n552 5.2.3  " URL "MaxSizeError" SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "552 5.2.3"),
     R("too large at MAIL", MAIL,
       "552-5.3.4 Your message exceeded Google's message size limits.\r\n"
-      "552 5.3.4  " URL "MaxSizeError" SID, REFUSED, MESSAGE, NONE, 0, 0),
+      "552 5.3.4  " URL "MaxSizeError" SID, REFUSED, MESSAGE, NONE, 0, 0,
+      "552 5.3.4"),
     R("attachments", CONTENT,
       "552 5.3.4 The number of attachments (501) exceeds Google's limit of "
-      "500." SID, REFUSED, MESSAGE, NONE, 0, 0),
+      "500." SID, REFUSED, MESSAGE, NONE, 0, 0, "552 5.3.4"),
     R("header size", CONTENT,
       "552 5.3.4 The size of the header value exceeds Google's limit." SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "552 5.3.4"),
     R("blocked", CONTENT,
       "552-5.7.0 This message was blocked because its content presents a "
       "potential\r\n552-5.7.0 security issue. Please visit\r\n"
-      "552 5.7.0  " URL "BlockedMessage" SID, REFUSED, MESSAGE, NONE, 0, 0),
+      "552 5.7.0  " URL "BlockedMessage" SID, REFUSED, MESSAGE, NONE, 0, 0,
+      "552 5.7.0"),
     R("blocked, 554", CONTENT,
       "554 5.7.0 This message was blocked. " URL "BlockedMessage" SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "554 5.7.0"),
     R("blocked, old", CONTENT, "552 5.7.0 Illegal attachment." SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "552 5.7.0"),
     R("unsolicited", CONTENT,
       "550-5.7.1 Our system has detected that this message is likely "
       "unsolicited mail.\r\n550 5.7.1  " URL "UnsolicitedMessageError" SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "550 5.7.1"),
     R("reputation", CONTENT,
       "550 5.7.1 this message is suspicious due to the very low reputation "
-      "of the sending domain." SID, REFUSED, MESSAGE, NONE, 0, 0),
+      "of the sending domain." SID, REFUSED, MESSAGE, NONE, 0, 0, "550 5.7.1"),
     R("unusual rate", CONTENT,
       "550 5.7.1 Our system has detected an unusual rate of unsolicited mail "
       "originating from your IP address." SID,
-      DEFERRED, CLIENT, COOL, HOURS(4), 0),
+      DEFERRED, CLIENT, COOL, HOURS(4), 0, "451 4.7.1"),
     R("unusual rate, 5.7.28", CONTENT,
       "550-5.7.28 Our system has detected an unusual rate of unsolicited "
       "mail.\r\n550 5.7.28  " URL "UnsolicitedIPError" SID,
-      DEFERRED, CLIENT, COOL, HOURS(4), 0),
+      DEFERRED, CLIENT, COOL, HOURS(4), 0, "451 4.7.28"),
     R("unusual rate, keyword", CONTENT,
       "550 5.7.1 x " URL "UnsolicitedRateLimitError" SID,
-      DEFERRED, ACCOUNT, COOL, HOURS(4), 0),
+      DEFERRED, ACCOUNT, COOL, HOURS(4), 0, "451 4.7.1"),
     R("policy", CONTENT,
       "550 5.7.1 The user or domain that you are sending to (or from) has a "
       "policy that prohibited the mail that you sent." SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "550 5.7.1"),
     R("policy rule", CONTENT,
       "550 5.7.1 This violates Example email policy. - gcdp" SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "550 5.7.1"),
     R("policy at RCPT", RCPT,
       "550 5.7.1 The user or domain that you are sending to (or from) has a "
       "policy that prohibited the mail that you sent." SID,
-      REFUSED, RECIPIENT, NONE, 0, 0),
+      REFUSED, RECIPIENT, NONE, 0, 0, "550 5.7.1"),
     R("no From", CONTENT,
       "550-5.7.1 This message is not RFC 5322 compliant, the issue is: 'From' "
       "header\r\n550-5.7.1 is missing.\r\n"
       "550 5.7.1  " URL "RfcMessageNonCompliant" SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "550 5.7.1"),
     R("doubled headers", CONTENT,
       "550 5.7.1 This message is not RFC 5322 compliant. There are multiple "
-      "Subject headers." SID, REFUSED, MESSAGE, NONE, 0, 0),
+      "Subject headers." SID, REFUSED, MESSAGE, NONE, 0, 0, "550 5.7.1"),
     R("malformed", CONTENT, "554 5.6.0 Mail message is malformed." SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "554 5.6.0"),
     R("hops", CONTENT,
       "554 5.6.0 Message exceeded 50 hops, this may indicate a mail loop. "
-      URL "MailLoop" SID, REFUSED, MESSAGE, NONE, 0, 0),
+      URL "MailLoop" SID, REFUSED, MESSAGE, NONE, 0, 0, "554 5.6.0"),
     R("hops, 5.4.6", CONTENT, "554 5.4.6 Message exceeded 50 hops." SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "554 5.4.6"),
     R("temporarily rejected", CONTENT,
       "451 4.3.0 Mail server temporarily rejected message." SID,
-      DEFERRED, MESSAGE, NONE, 0, 0),
+      DEFERRED, MESSAGE, NONE, 0, 0, "451 4.3.0"),
     R("DMARC", CONTENT, "550 5.7.26 Unauthenticated email from example.com "
       "is not accepted due to domain's DMARC policy." SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "550 5.7.26"),
     R("lasting PTR", CONTENT, "550 5.7.25 no PTR" SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "550 5.7.25"),
     R("lasting SPF", CONTENT, "550 5.7.27 no SPF" SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "550 5.7.27"),
     R("lasting TLS", CONTENT, "550 5.7.29 no TLS" SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "550 5.7.29"),
     R("lasting DKIM", CONTENT, "550 5.7.30 no DKIM" SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "550 5.7.30"),
 };
 
 static const struct row recipient_rows[] = {
     R("not an address", RCPT,
       "553 5.1.2 The recipient address <x> is not a valid RFC-5321 address."
-      SID, REFUSED, RECIPIENT, NONE, 0, 0),
+      SID, REFUSED, RECIPIENT, NONE, 0, 0, "553 5.1.2"),
     R("not an address, 5.1.3", RCPT,
       "553 5.1.3 The recipient address <x> is not a valid RFC-5321 address."
-      SID, REFUSED, RECIPIENT, NONE, 0, 0),
+      SID, REFUSED, RECIPIENT, NONE, 0, 0, "553 5.1.3"),
     R("no such domain", RCPT,
       "553 5.1.2 We weren't able to find the recipient domain. Please check "
-      "for any spelling errors." SID, REFUSED, RECIPIENT, NONE, 0, 0),
+      "for any spelling errors." SID, REFUSED, RECIPIENT, NONE, 0, 0,
+      "553 5.1.2"),
     R("not a sender", MAIL,
       "553 5.1.7 The sender address <x> is not a valid RFC-5321 address."
-      SID, REFUSED, MESSAGE, NONE, 0, 0),
+      SID, REFUSED, MESSAGE, NONE, 0, 0, "553 5.1.7"),
     R("no such user", RCPT,
       "550-5.1.1 The email account that you tried to reach does not exist. "
       "Please try\r\n550-5.1.1 double-checking the recipient's email address "
       "for typos.\r\n550 5.1.1  " URL "NoSuchUser" SID,
-      REFUSED, RECIPIENT, NONE, 0, 0),
+      REFUSED, RECIPIENT, NONE, 0, 0, "550 5.1.1"),
     R("disabled", RCPT,
       "550 5.2.1 The email account that you tried to reach is disabled. "
-      URL "DisabledUser" SID, REFUSED, RECIPIENT, NONE, 0, 0),
+      URL "DisabledUser" SID, REFUSED, RECIPIENT, NONE, 0, 0, "550 5.2.1"),
     R("inactive", RCPT,
       "550 5.2.1 The email account that you tried to reach is inactive." SID,
-      REFUSED, RECIPIENT, NONE, 0, 0),
+      REFUSED, RECIPIENT, NONE, 0, 0, "550 5.2.1"),
     R("over quota", RCPT,
       "452-4.2.2 The recipient's inbox is out of storage space.\r\n"
       "452 4.2.2  " URL "OverQuotaTemp" SID,
-      DEFERRED, RECIPIENT, NONE, 0, 0),
+      DEFERRED, RECIPIENT, NONE, 0, 0, "452 4.2.2"),
     R("over quota for good", RCPT,
       "552-5.2.2 The recipient's inbox is out of storage space and "
       "inactive.\r\n552 5.2.2  " URL "OverQuotaPerm" SID,
-      REFUSED, RECIPIENT, NONE, 0, 0),
+      REFUSED, RECIPIENT, NONE, 0, 0, "552 5.2.2"),
     R("too quickly", RCPT,
       "450-4.2.1 The user you are trying to contact is receiving mail too "
       "quickly.\r\n450 4.2.1  " URL "ReceivingRate" SID,
-      DEFERRED, RECIPIENT, NONE, 0, 0),
+      DEFERRED, RECIPIENT, NONE, 0, 0, "450 4.2.1"),
     R("at a rate", RCPT,
       "450 4.2.1 The user you are trying to contact is receiving mail at a "
       "rate that prevents additional messages from being delivered." SID,
-      DEFERRED, RECIPIENT, NONE, 0, 0),
+      DEFERRED, RECIPIENT, NONE, 0, 0, "450 4.2.1"),
     R("at a rate, lasting", RCPT,
       "550-5.2.1 The user you are trying to contact is receiving mail at a "
       "rate that\r\n550-5.2.1 prevents additional messages from being "
       "delivered.\r\n550 5.2.1  " URL "ReceivingRatePerm" SID,
-      REFUSED, RECIPIENT, NONE, 0, 0),
+      REFUSED, RECIPIENT, NONE, 0, 0, "550 5.2.1"),
     R("no such user, of the whole", CONTENT, "550 5.1.1 No such user" SID,
-      REFUSED, MESSAGE, NONE, 0, 0),
+      REFUSED, MESSAGE, NONE, 0, 0, "550 5.1.1"),
 };
 
 /* What no row knows, and what a stranger would like to be a row. */
 static const struct row other_rows[] = {
     R("greeting", CONNECT, "220 smtp.gmail.com ESMTP abc - gsmtp\r\n",
-      SENT, MESSAGE, NONE, 0, 0),
-    R("logged in", AUTH, "235 2.7.0 Accepted\r\n", SENT, MESSAGE, NONE, 0, 0),
+      SENT, MESSAGE, NONE, 0, 0, "250 2.0.0"),
+    R("logged in", AUTH, "235 2.7.0 Accepted\r\n", SENT, MESSAGE, NONE, 0, 0,
+      "250 2.7.0"),
     R("recipient taken", RCPT, "250 2.1.5 OK" SID,
-      SENT, RECIPIENT, NONE, 0, 0),
-    R("go ahead", DATA, "354  Go ahead" SID, SENT, MESSAGE, NONE, 0, 0),
+      SENT, RECIPIENT, NONE, 0, 0, "250 2.1.5"),
+    R("go ahead", DATA, "354  Go ahead" SID, SENT, MESSAGE, NONE, 0, 0,
+      "250 2.0.0"),
     R("message taken", CONTENT, "250 2.0.0 OK  1790000000" SID,
-      SENT, MESSAGE, NONE, 0, 0),
+      SENT, MESSAGE, NONE, 0, 0, "250 2.0.0"),
     R("DATA answered 250", DATA, "250 2.0.0 OK" SID,
-      DEFERRED, SESSION, NONE, 0, CLOSE),
+      DEFERRED, SESSION, NONE, 0, CLOSE, "451 4.4.2"),
     R("AUTH answered 250", AUTH, "250 2.0.0 OK" SID,
-      DEFERRED, SESSION, NONE, 0, CLOSE),
+      DEFERRED, SESSION, NONE, 0, CLOSE, "451 4.4.2"),
     R("empty challenge", AUTH, "334 \r\n",
-      DEFERRED, SESSION, NONE, 0, CLOSE | OAUTH),
+      DEFERRED, SESSION, NONE, 0, CLOSE | OAUTH, "451 4.4.2"),
     R("content answered 354", CONTENT, "354 Go ahead\r\n",
-      IN_DOUBT, MESSAGE, NONE, 0, CLOSE),
+      IN_DOUBT, MESSAGE, NONE, 0, CLOSE, "451 4.4.2"),
     R("421 at the start", CONNECT, "421 4.7.0 no\r\n",
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.0"),
     R("554 at the start", CONNECT, "554 5.7.1 go away\r\n",
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.1"),
     R("550 at EHLO", EHLO, "550 5.7.1 no\r\n",
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.1"),
     R("454 at STARTTLS", STARTTLS, "454 4.7.0 TLS not available\r\n",
-      DEFERRED, CLIENT, NONE, 0, CLOSE),
+      DEFERRED, CLIENT, NONE, 0, CLOSE, "451 4.7.0"),
     R("554 at AUTH", AUTH, "554 5.7.1 no\r\n",
-      DEFERRED, ACCOUNT, COOL, MINUTES(15), CLOSE | OAUTH),
+      DEFERRED, ACCOUNT, COOL, MINUTES(15), CLOSE | OAUTH, "451 4.7.1"),
     R("451 at AUTH", AUTH, "451 4.3.2 later\r\n",
-      DEFERRED, ACCOUNT, COOL, MINUTES(1), CLOSE),
-    R("550 at MAIL", MAIL, "550 5.1.8 no\r\n", REFUSED, MESSAGE, NONE, 0, 0),
-    R("451 at MAIL", MAIL, "451 later\r\n", DEFERRED, MESSAGE, NONE, 0, 0),
-    R("550 at RCPT", RCPT, "550 no\r\n", REFUSED, RECIPIENT, NONE, 0, 0),
-    R("450 at RCPT", RCPT, "450 no\r\n", DEFERRED, RECIPIENT, NONE, 0, 0),
-    R("554 at the end", CONTENT, "554 no\r\n", REFUSED, MESSAGE, NONE, 0, 0),
+      DEFERRED, ACCOUNT, COOL, MINUTES(1), CLOSE, "451 4.3.2"),
+    R("550 at MAIL", MAIL, "550 5.1.8 no\r\n", REFUSED, MESSAGE, NONE, 0, 0,
+      "550 5.1.8"),
+    R("451 at MAIL", MAIL, "451 later\r\n", DEFERRED, MESSAGE, NONE, 0, 0,
+      "451 4.0.0"),
+    R("550 at RCPT", RCPT, "550 no\r\n", REFUSED, RECIPIENT, NONE, 0, 0,
+      "550 5.0.0"),
+    R("450 at RCPT", RCPT, "450 no\r\n", DEFERRED, RECIPIENT, NONE, 0, 0,
+      "450 4.2.0"),
+    R("554 at the end", CONTENT, "554 no\r\n", REFUSED, MESSAGE, NONE, 0, 0,
+      "554 5.0.0"),
     R("421 at the end", CONTENT, "421 bye\r\n",
-      DEFERRED, MESSAGE, NONE, 0, CLOSE),
-    R("550 at RSET", RSET, "550 no\r\n", RECONNECT, SESSION, NONE, 0, CLOSE),
+      DEFERRED, MESSAGE, NONE, 0, CLOSE, "451 4.0.0"),
+    R("550 at RSET", RSET, "550 no\r\n", RECONNECT, SESSION, NONE, 0, CLOSE,
+      "451 4.4.2"),
     R("a keyword in an address", RCPT,
       "553 5.1.3 The recipient address <\"?p=UnsolicitedIPError\"@x> is not a "
-      "valid RFC-5321 address." SID, REFUSED, RECIPIENT, NONE, 0, 0),
+      "valid RFC-5321 address." SID, REFUSED, RECIPIENT, NONE, 0, 0,
+      "553 5.1.3"),
     R("a phrase in an address", RCPT,
       "553 5.1.2 The recipient address <\"daily user sending limit exceeded "
       "mail relay denied\"@x> is not a valid RFC-5321 address." SID,
-      REFUSED, RECIPIENT, NONE, 0, 0),
+      REFUSED, RECIPIENT, NONE, 0, 0, "553 5.1.2"),
     R("a keyword in a sender", MAIL,
       "553 5.1.7 The sender address <\"?p=UnsolicitedIPError\"@x> is not a "
-      "valid RFC-5321 address." SID, REFUSED, MESSAGE, NONE, 0, 0),
+      "valid RFC-5321 address." SID, REFUSED, MESSAGE, NONE, 0, 0, "553 5.1.7"),
 };
 /* clang-format on */
 
@@ -491,6 +508,7 @@ check_row(const struct row *row)
 {
     struct reply r = reply_of(row->wire);
     struct verdict v = outcome_judge(row->stage, &r, (row->flags & OAUTH) != 0);
+    char line[LMTP_REPLY_MAX];
 
     if (v.kind != row->kind || v.scope != row->scope ||
         v.effect != row->effect || v.cool_ms != row->cool_ms)
@@ -504,6 +522,13 @@ check_row(const struct row *row)
         fail_msg("%s: halve %d, close %d, full %d, daily %d", row->name,
                  v.halve_sessions, v.close_session, v.full, v.daily);
     assert_non_null(v.meaning);
+    outcome_lmtp_reply(&v, &r, line);
+    if (strncmp(line, row->mta, strlen(row->mta)) != 0 ||
+        line[strlen(row->mta)] != ' ')
+        fail_msg("%s: the MTA gets %s", row->name, line);
+    /* Gmail's own words reach it, whatever became of the code. */
+    if (v.kind != OUTCOME_SENT && strlen(r.text) < 200)
+        assert_non_null(strstr(line, r.text));
 }
 
 #define CHECK_ROWS(rows)                                          \

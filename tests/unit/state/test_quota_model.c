@@ -394,9 +394,9 @@ end_flight(struct world *w, unsigned k)
             back < g->cost.external_recipients
                 ? (uint32_t)random_below(back + 1)
                 : (uint32_t)random_below(g->cost.external_recipients + 1);
-        quota_give_back_recipients(quota, &f->taken, back, external);
         g->cost.recipients -= back;
         g->cost.external_recipients -= external;
+        quota_give_back_recipients(quota, &f->taken, &g->cost);
         settle(w, f, g);
         book_write(&book, &before, false);
         book_write(&book, &f->taken, true);
