@@ -338,7 +338,7 @@ another_kind_or_version_is_told_apart(void **state)
     assert_int_equal(rename(path_of("status"), path_of("quota")), 0);
     assert_int_equal(attach(&s, SEGMENT_QUOTA, false), STATE_ECORRUPT);
     assert_int_equal(rename(path_of("quota"), path_of("status")), 0);
-    maker.head->layout = 2;
+    maker.head->layout = SEGMENT_LAYOUT + 1;
     assert_int_equal(attach(&s, SEGMENT_STATUS, false), STATE_ELAYOUT);
     assert_non_null(strstr(err, "restart"));
     maker.head->layout = SEGMENT_LAYOUT;
