@@ -150,6 +150,31 @@ class Agent(unittest.TestCase):
         self.assertEqual(first[0][0], 250, first)
         self.assertEqual(len(self.stack.sim.journal(self.since, False)), 1)
 
+    def test_512_connections_and_the_next_one_waits(self):
+        path = os.path.join(self.stack.top, "spool/gmroute/deliver.sock")
+
+        def connect():
+            s = socket.socket(socket.AF_UNIX)
+            s.connect(path)
+            return s
+
+        clients = [connect() for _ in range(512)]
+        for s in clients:
+            s.settimeout(10)
+            self.assertTrue(s.recv(1000).startswith(b"220 "))
+        late = connect()  # in the backlog
+        late.settimeout(0.5)
+        with self.assertRaises(TimeoutError):
+            late.recv(1000)
+        clients.pop().close()
+        late.settimeout(10)
+        self.assertTrue(late.recv(1000).startswith(b"220 "))
+        for s in clients + [late]:
+            s.close()
+        code, text = self.give(self.tag, message(
+            "sales@example.com", ["x@far.test"], "after the crowd"))
+        self.assertEqual(code, 250, text)
+
     def test_bad_input_is_answered_and_leaves_the_agent_as_it_was(self):
         for junk in (b"\0" * 100 + b"\r\n", b"MAIL FROM:<a\r\n",
                      b"X" * 100000 + b"\r\n", b"\r\n" * 30,
