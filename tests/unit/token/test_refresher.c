@@ -642,6 +642,23 @@ a_dead_refresh_token_waits_for_a_person(void **state)
     assert_int_equal(count(TOKEN_OK), ACCOUNTS);
 }
 
+/* Nobody has written from there for a day; the named ones go on. */
+static void
+an_idle_mailbox_of_a_template_rests(void **state)
+{
+    (void)state;
+    run_until(ACCOUNTS);
+    refresher_want(t.refresher, "s1@staff.example", 0);
+    run_until(ACCOUNTS + 1);
+    answer_with(200, a_token);
+    fixture_pass(23 * HOUR_MS);
+    run_until(ACCOUNTS + 1);
+    fixture_pass(2 * HOUR_MS);
+    run_until(2 * ACCOUNTS + 1);
+    refresher_want(t.refresher, "s1@staff.example", 0);
+    run_until(2 * ACCOUNTS + 2);
+}
+
 static bool
 has_token(const char *identity)
 {
@@ -742,6 +759,7 @@ main(void)
         TEST(no_trouble_costs_a_secret_or_a_valid_token),
         TEST(a_night_asleep_is_made_up_for_at_once),
         TEST(a_dead_refresh_token_waits_for_a_person),
+        TEST(an_idle_mailbox_of_a_template_rests),
         TEST(slots_of_templates_are_used_again),
         TEST(a_rotated_token_is_kept_until_it_is_on_disk),
     };
