@@ -363,8 +363,8 @@ static int
 apply_forget(struct ledger_sql *s, uint64_t account)
 {
     static const enum ledger_sql_statement all[] = {
-        SQL_FORGET_SPENT, SQL_FORGET_OBSERVED, SQL_FORGET_RESTS,
-        SQL_FORGET_COOLING};
+        SQL_FORGET_SPENT, SQL_FORGET_MAILED, SQL_FORGET_OBSERVED,
+        SQL_FORGET_RESTS, SQL_FORGET_COOLING};
     int rc = SQLITE_OK;
 
     for (size_t i = 0; i < sizeof all / sizeof *all && rc == SQLITE_OK; i++)

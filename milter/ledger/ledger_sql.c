@@ -74,6 +74,7 @@ static const char *const sql[SQL_STATEMENTS] = {
                        " changed_ms = ?3",
     [SQL_DIVERT_CLEAR] = "DELETE FROM divert WHERE account = ?1",
     [SQL_FORGET_SPENT] = "DELETE FROM spent WHERE account = ?1",
+    [SQL_FORGET_MAILED] = "DELETE FROM mailed WHERE account = ?1",
     [SQL_FORGET_OBSERVED] = "DELETE FROM observed WHERE account = ?1",
     [SQL_FORGET_RESTS] = "UPDATE account_state SET rests = 0"
                          " WHERE account = ?1",

@@ -121,6 +121,11 @@ void quota_unique_fill(const struct quota *q, const struct quota_slot *slot,
                        struct quota_window *to,
                        const struct quota_window *elder, uint64_t now_ms);
 
+/* Nobody has been mailed, but for sends under way, which the account's empty
+ * windows then have. */
+void quota_unique_forget(struct quota *q, struct quota_slot *slot,
+                         uint64_t now_ms);
+
 /* Copies and checks; STATE_EEMPTY, STATE_EBUSY, STATE_ECORRUPT. */
 enum state_result quota_slot_read(const struct quota_slot *shared, uint64_t id,
                                   uint32_t windows, struct quota_copy *ret);

@@ -286,6 +286,7 @@ quota_forget(struct quota *q, uint64_t id)
         words_set(&w->observed, 0);
         words_set(&w->observed_at_ms, 0);
     }
+    quota_unique_forget(q, slot, quota_now_ms(q));
     if (words_get(&slot->state) == ACCOUNT_COOLING)
         put_state(slot, ACCOUNT_OK, 0, "", 0);
     words_set(&slot->rests, 0);

@@ -317,3 +317,15 @@ quota_sweep(struct quota *q)
         quota_unlock(q, slot);
     }
 }
+
+void
+quota_unique_forget(struct quota *q, struct quota_slot *slot, uint64_t now_ms)
+{
+    unique_sweep(set_of(q, slot), &q->unique_cap, UINT64_MAX);
+    for (uint64_t i = 0; i < words_get(&slot->n_windows); i++) {
+        uint64_t d = words_get(&slot->window[i].dimension);
+
+        if (dimension_is_unique((enum dimension)d))
+            quota_unique_fill(q, slot, &slot->window[i], NULL, now_ms);
+    }
+}

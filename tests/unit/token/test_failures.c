@@ -100,7 +100,7 @@ static const struct row {
      "token_url"},
     {R, 400, ERROR("redirect_uri_mismatch", "Bad Request"), TOKEN_CONFIG, H, H,
      "redirect_uri_mismatch: the redirect address is not registered for the "
-     "client"},
+     "client: want one for desktop apps, or register http://127.0.0.1"},
     {R, 401, ERROR("invalid_client", "The OAuth client was not found."),
      TOKEN_CLIENT_BROKEN, MIN10, MIN10, CLIENT},
     {R, 401, ERROR("invalid_client", "Unauthorized"), TOKEN_CLIENT_BROKEN,
