@@ -129,6 +129,45 @@ class AtTheLimit(unittest.TestCase):
             counters = stack.sim.counters("sales@example.com", window_s=10)
             self.assertEqual(counters["refused_total"], 0, counters)
 
+    def test_a_burst_is_accepted_up_to_what_fits_into_max_wait(self):
+        # 60 go at once and 60 after an hour; 180 are told to come back.
+        clients, each, room = 5, 60, 60
+        answers = []
+        with Stack(sales_quota="{messages: %d per 1h}" % room,
+                   max_wait="70m", sim=limited(room, 3600)) as stack:
+
+            def client(i):
+                # A connection each: Postfix slows down who meets errors.
+                for k in range(each):
+                    try:
+                        stack.send("sales@example.com",
+                                   "n%d.%d@far.test" % (i, k))
+                        answers.append(250)
+                    except smtplib.SMTPDataError as error:
+                        answers.append(error.smtp_code)
+
+            threads = [threading.Thread(target=client, args=(i,))
+                       for i in range(clients)]
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+            self.assertEqual(len(answers), clients * each)
+            self.assertEqual(set(answers), {250, 451})
+            # Those whose ends of data come at the same moment do not see
+            # each other: at most one more for each client.
+            self.assertIn(answers.count(250) - 2 * room, range(0, clients))
+            stack.sim.wait_journal(room)
+            waiting = answers.count(250) - room
+            wait_for("the rest in the queue",
+                     lambda: len(stack.postfix.queued()) == waiting)
+            wait_for("all of it counted", lambda: [
+                a for a in stack.ctl("quota", "sales", "--json")
+                if a["waiting_messages"] == waiting])
+            counters = stack.sim.counters("sales@example.com", window_s=3600)
+            self.assertEqual(counters["refused_total"], 0, counters)
+            self.assertEqual(counters["peak"]["messages"], room)
+
     def test_quota_command_tells_what_is_used(self):
         with Stack(sales_quota="{messages: 3 per 1h}") as stack:
             stack.send("sales@example.com", "x@far.test")
