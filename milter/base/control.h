@@ -15,8 +15,10 @@
 #include "policy/policy.h"
 
 enum control_verb {
-    CONTROL_PAUSE,  /* until somebody resumes it; the text says why */
-    CONTROL_RESUME, /* ends pause, cooling and disabled */
+    CONTROL_PAUSE, /* until somebody resumes it; the text says why */
+    /* Ends pause, cooling and disabled; not what was spent, nor what Gmail was
+     * seen to allow, nor a divert. */
+    CONTROL_RESUME,
     /* Mail for the account goes through the other one, also what is tagged
      * already, until CONTROL_DIVERT_END. */
     CONTROL_DIVERT,

@@ -106,7 +106,7 @@ divert_end(struct control *c, const struct mailbox *m,
 {
     quota_set_divert(c->env->quota, m->id, 0);
     done(c, ledger_set_divert(c->env->ledger, q->identity, m->id, "", 0), ret,
-         "mail for %s goes through itself", m->address);
+         "mail for %s is no longer diverted", m->address);
 }
 
 static void

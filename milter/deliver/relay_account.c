@@ -313,8 +313,8 @@ log_observation(const struct mailbox *m, const struct observation *o,
 
 /* Gmail's limit was reached: what it allowed is remembered. */
 static uint64_t
-fill(struct relay *r, const struct mailbox *m, const char *identity,
-     uint64_t first_ms, const char *reason)
+note_full(struct relay *r, const struct mailbox *m, const char *identity,
+          uint64_t first_ms, const char *reason)
 {
     struct observation o;
     uint64_t until_ms = quota_full(r->env->quota, m->id, first_ms, reason, &o);
@@ -348,7 +348,7 @@ relay_apply_effect(struct relay *r, const struct mailbox *m,
                  reply->enhanced.detail, reply->text);
     until_ms = now_ms + disabled_ms;
     if (v->daily)
-        until_ms = fill(r, m, identity, v->cool_ms, reason);
+        until_ms = note_full(r, m, identity, v->cool_ms, reason);
     else if (cools)
         until_ms = quota_rest(r->env->quota, m->id, v->cool_ms, reason);
     else if (!quota_set_state(r->env->quota, m->id, state, until_ms, reason))

@@ -327,11 +327,17 @@ order_candidates(const struct admit_env *env, const struct policy *p,
 
 /* ---- the walk ---- */
 
-/* Why the first candidate was not taken, for the log. */
+/* Why the first candidate is not who carries it, for the log; `why` NULL: it
+ * has room. */
 static void
 say_why(struct admission *ret, const struct carrier *c, const char *why)
 {
-    if (c->diverted)
+    if (c->diverted && why == NULL)
+        snprintf(ret->why, sizeof ret->why, "%.60s: diverted to %.60s",
+                 c->candidate->address, c->mailbox.address);
+    else if (why == NULL)
+        ret->why[0] = '\0';
+    else if (c->diverted)
         snprintf(ret->why, sizeof ret->why, "%.50s, diverted to %.50s: %s",
                  c->candidate->address, c->mailbox.address, why);
     else
@@ -361,6 +367,8 @@ admit(const struct admit_env *env, const struct policy *p,
             carrier = carrier_of(env, p, &c->mailbox);
             w = weigh(env, &carrier, cost, share);
             if (w.now) {
+                if (n_accounts == 0)
+                    say_why(ret, &carrier, NULL);
                 choose(ret, &carrier.mailbox, 0);
                 return;
             }

@@ -273,6 +273,9 @@ class Divert(Case):
             s.send("sales@example.com", "n2@far.test")
             s.sim.wait_journal(3)
             self.assertEqual(self.accounts(s)["n2@far.test"], "news@gmail.com")
+            self.assertRegex(s.milter.log(), r"to=n2@far\.test .* account="
+                             r"news@gmail\.com why=\"sales@example\.com: diverted "
+                             r"to news@gmail\.com\"")
             self.refusals(s)
             self.outlives(s)
             self.comes_to_an_end(s)
@@ -324,7 +327,7 @@ class Divert(Case):
     def comes_to_an_end(self, s):
         """And templates on either side."""
         self.assertEqual(control(s, "divert-end sales@example.com"),
-                         "ok mail for sales@example.com goes through itself")
+                         "ok mail for sales@example.com is no longer diverted")
         s.send("sales@example.com", "n6@far.test")
         s.sim.wait_journal(7)
         self.assertEqual(self.accounts(s)["n6@far.test"], "sales@example.com")

@@ -309,6 +309,8 @@ a_divert_is_followed_once(void **state)
     assert_int_equal(a.action, ACTION_ACCOUNT);
     assert_true(a.mailbox.id == member[1].id && a.wait_ms == 0);
     assert_ptr_equal(a.mailbox.account, &policy.account[1]);
+    assert_string_equal(a.why, "sales@example.com: diverted to "
+                               "news@example.com");
     /* the other's room and state do */
     spend(1, LIMIT, LIMIT);
     a = ask(&member[0]);
