@@ -44,7 +44,7 @@ class Sim:
         self.ports = ready["ports"]
 
     @classmethod
-    def start(cls, config=None, *, python=None, timeout_s=20, **more):
+    def start(cls, config=None, *, python=None, timeout_s=60, **more):
         """Start one and wait until it is ready. `config` is the configuration
         as a dict, `more` is merged into it."""
         directory = tempfile.mkdtemp(prefix="gmailsim.")
