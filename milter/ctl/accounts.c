@@ -57,7 +57,7 @@ take_options(struct choice *ret, int argc, char **argv)
             ret->waiting = true;
             break;
         case 'l':
-            if (!ctl_number(optarg, UINT32_MAX, &ret->limit))
+            if (!ctl_number(optarg, 1, UINT32_MAX, &ret->limit))
                 return "--limit: want a number of accounts";
             break;
         default:

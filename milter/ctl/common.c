@@ -76,12 +76,13 @@ ctl_json_end(size_t n)
 }
 
 bool
-ctl_number(const char *text, uint64_t max, uint64_t *ret)
+ctl_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret)
 {
     char *end;
 
+    if (text == NULL || text[0] < '0' || text[0] > '9')
+        return false; /* strtoull takes signs and spaces */
     errno = 0;
     *ret = strtoull(text, &end, 10);
-    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 &&
-           *ret >= 1 && *ret <= max;
+    return *end == '\0' && errno == 0 && *ret >= min && *ret <= max;
 }

@@ -41,6 +41,9 @@ int ctl_divert(struct ctl *c, int argc, char **argv);
 int ctl_quota_reset(struct ctl *c, int argc, char **argv);
 int ctl_log(struct ctl *c, int argc, char **argv);
 int ctl_mta_config(struct ctl *c, int argc, char **argv);
+int ctl_login(struct ctl *c, int argc, char **argv);
+int ctl_verify(struct ctl *c, int argc, char **argv);
+int ctl_token(struct ctl *c, int argc, char **argv);
 
 /* Prints every error, and with `warnings` every warning, to standard error as
  * file:line:col. */
@@ -49,6 +52,9 @@ void ctl_print_diag(const struct ctl *c, const struct diag *d, bool warnings);
 /* Loads the configuration; prints every error and, when `warnings` is set,
  * every warning to standard error.  NULL on errors. */
 struct policy *ctl_load(const struct ctl *c, bool warnings);
+
+/* The name that this host gives in EHLO, as the agent does. */
+void ctl_helo(const struct policy *p, char *ret, size_t size);
 
 /* Wrong words on the command line: prints why and how, returns CTL_USAGE. */
 int ctl_usage(const char *command, const char *synopsis, const char *fmt, ...)
@@ -60,7 +66,7 @@ void ctl_print_json(json_t *j);
 void ctl_json_item(size_t i, json_t *j);
 void ctl_json_end(size_t n);
 
-/* A whole number 1..max. */
-bool ctl_number(const char *text, uint64_t max, uint64_t *ret);
+/* A whole number in min..max; text may be NULL. */
+bool ctl_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret);
 
 #endif

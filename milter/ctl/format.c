@@ -84,6 +84,12 @@ ctl_time(int64_t unix_s, char *ret, size_t size)
     format_time(unix_s, "%Y-%m-%d %H:%M:%S", false, ret, size);
 }
 
+void
+ctl_rfc3339(int64_t unix_s, char *ret, size_t size)
+{
+    format_time(unix_s, "%Y-%m-%dT%H:%M:%SZ", true, ret, size);
+}
+
 json_t *
 ctl_json_time(int64_t unix_s)
 {
@@ -91,7 +97,7 @@ ctl_json_time(int64_t unix_s)
 
     if (unix_s == 0)
         return json_null();
-    format_time(unix_s, "%Y-%m-%dT%H:%M:%SZ", true, text, sizeof text);
+    ctl_rfc3339(unix_s, text, sizeof text);
     return json_string(text);
 }
 

@@ -28,6 +28,7 @@ void ctl_units(enum dimension d, uint64_t n, char *ret, size_t size);
 unsigned ctl_percent(uint64_t used, uint64_t limit);
 /* "2026-03-01 10:00:00", local time. */
 void ctl_time(int64_t unix_s, char *ret, size_t size);
+void ctl_rfc3339(int64_t unix_s, char *ret, size_t size); /* in UTC */
 json_t *ctl_json_time(int64_t unix_s); /* RFC 3339, or null for 0 */
 
 /* ---- a table ---- */

@@ -267,7 +267,7 @@ take_options(struct listing *l, int argc, char **argv)
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
         if (option != 'r')
             return "unknown option";
-        else if (!ctl_number(optarg, UINT32_MAX, &l->units))
+        else if (!ctl_number(optarg, 1, UINT32_MAX, &l->units))
             return "--room: want a number of messages, recipients or octets";
     if (optind < argc)
         l->account = argv[optind++];

@@ -355,7 +355,7 @@ take_options(struct top *t, int argc, char **argv)
                 return "--interval: want seconds, 0.1 to 3600";
             break;
         case 'l':
-            if (!ctl_number(optarg, UINT32_MAX, &t->limit))
+            if (!ctl_number(optarg, 1, UINT32_MAX, &t->limit))
                 return "--limit: want a number of accounts";
             break;
         case 'o':

@@ -249,6 +249,7 @@ class Stack:
         values = {"top": self.top, "ca": self.sim.ca_file,
                   "client_id": CLIENT_ID, "smtps": ports["smtps"],
                   "submission": ports["submission"], "token": ports["token"],
+                  "imaps": ports["imaps"], "pops": ports["pops"],
                   **self.values}
         with open(self.config_file, "w", encoding="utf-8") as f:
             f.write(self.head.format(**values) +

@@ -152,7 +152,7 @@ settings_are_kept(void **state)
              "        unique_recipients: 7}\n"
              "smarthosts:\n"
              "  gmail: {connect: 127.0.0.1, port: 2465, ca_file: ca.pem}\n"
-             "  other: {host: mail.example, tls: starttls, pop: 'p.example:1'}\n"
+             "  other: {host: mail.example, tls: starttls, pop: 'p.x:1'}\n"
              "default: {reject: '550 5.7.1 no'}\n");
 
     (void)state;
@@ -179,7 +179,7 @@ settings_are_kept(void **state)
     assert_string_equal(p->smarthosts[0].pop, "pop.gmail.com:995");
     assert_null(p->smarthosts[1].imap);
     assert_null(p->smarthosts[3].imap);
-    assert_string_equal(p->smarthosts[3].pop, "p.example:1");
+    assert_string_equal(p->smarthosts[3].pop, "p.x:1");
     assert_int_equal(p->smarthosts[2].port, 587);
     assert_int_equal(p->smarthosts[2].tls, SMARTHOST_TLS_STARTTLS);
     assert_string_equal(p->default_plan->step[0].reply, "550 5.7.1 no");
