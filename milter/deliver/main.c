@@ -30,6 +30,7 @@ struct agent {
     struct control *control;
     char hostname[256];
     uint64_t ticked_ms, swept_ms;
+    bool ledger_failed; /* as last logged */
 };
 
 static void
@@ -180,6 +181,23 @@ reload(struct agent *a)
 }
 
 static void
+watch_ledger(struct agent *a)
+{
+    bool failed = !ledger_ok(a->env.ledger);
+    char trouble[512];
+
+    if (failed == a->ledger_failed)
+        return;
+    a->ledger_failed = failed;
+    ledger_trouble(a->env.ledger, trouble, sizeof trouble);
+    if (failed)
+        log_error("the ledger cannot be written, so nothing is sent: %s",
+                  trouble);
+    else
+        log_info("the ledger can be written again");
+}
+
+static void
 tick(struct agent *a)
 {
     uint64_t now_ms = quota_now_ms(a->env.quota);
@@ -187,6 +205,7 @@ tick(struct agent *a)
     if (now_ms - a->ticked_ms < TICK_MS)
         return; /* woken by a connection */
     a->ticked_ms = now_ms;
+    watch_ledger(a);
     pool_tick(a->env.pool);
     quota_beat(a->env.quota);
     quota_ledger_trouble(a->env.quota, !ledger_ok(a->env.ledger));

@@ -383,7 +383,12 @@ fly(struct flight *f, bool may_exchange, uint64_t deadline_ms,
 
     if (ledger_begin(r->env->ledger, f->attempt, f->n, &f->taken, f->row) !=
         LEDGER_OK) {
+        char trouble[400];
+
         quota_give_back(r->env->quota, &f->taken);
+        ledger_trouble(r->env->ledger, trouble, sizeof trouble);
+        log_error("queue=%s not sent, the ledger cannot be written: %s",
+                  r->queue_id, trouble);
         refuse_with(r, f->g, "451 4.3.0 Delivery ledger is not available");
         return;
     }
