@@ -172,7 +172,9 @@ settle_failed(struct ledger *l, struct ledger_entry *batch, bool tried)
                      e->kind == ENTRY_BOOT;
 
         next = e->next;
-        if (waits)
+        /* A result's caller has a time of his own; nobody else waits for the
+         * disk to come back. */
+        if (e->kind != ENTRY_FINISH)
             answer(e, LEDGER_EUNAVAILABLE);
         if (e->kind == ENTRY_BEGIN && tried)
             make_undo(l, e);

@@ -335,8 +335,6 @@ say_why(struct admission *ret, const struct carrier *c, const char *why)
     if (c->diverted && why == NULL)
         snprintf(ret->why, sizeof ret->why, "%.60s: diverted to %.60s",
                  c->candidate->address, c->mailbox.address);
-    else if (why == NULL)
-        ret->why[0] = '\0';
     else if (c->diverted)
         snprintf(ret->why, sizeof ret->why, "%.50s, diverted to %.50s: %s",
                  c->candidate->address, c->mailbox.address, why);
@@ -367,7 +365,7 @@ admit(const struct admit_env *env, const struct policy *p,
             carrier = carrier_of(env, p, &c->mailbox);
             w = weigh(env, &carrier, cost, share);
             if (w.now) {
-                if (n_accounts == 0)
+                if (n_accounts == 0 && carrier.diverted)
                     say_why(ret, &carrier, NULL);
                 choose(ret, &carrier.mailbox, 0);
                 return;
