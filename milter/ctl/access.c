@@ -113,6 +113,18 @@ from_memory(const struct policy *p, const struct mailbox *m, int64_t now_s,
 }
 
 void
+access_directory(const char *path, char *ret, size_t size)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (slash == NULL)
+        snprintf(ret, size, ".");
+    else
+        snprintf(ret, size, "%.*s", slash > path ? (int)(slash - path) : 1,
+                 path);
+}
+
+void
 access_daemon(const struct policy *p, const char *path, uid_t *ret_user,
               gid_t *ret_group)
 {
@@ -121,10 +133,7 @@ access_daemon(const struct policy *p, const char *path, uid_t *ret_user,
 
     snprintf(where, sizeof where, "%s/token", p->state.runtime);
     if (stat(where, &st) != 0 && stat(path, &st) != 0) {
-        const char *slash = strrchr(path, '/');
-
-        snprintf(where, sizeof where, "%.*s",
-                 slash != NULL && slash > path ? (int)(slash - path) : 1, path);
+        access_directory(path, where, sizeof where);
         stat(where, &st);
     }
     *ret_user = st.st_uid;

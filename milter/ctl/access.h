@@ -37,6 +37,9 @@ bool access_get(const struct policy *p, const struct mailbox *m,
                 struct access *ret);
 void access_free(struct access *a);
 
+/* The directory that a file is in; "." for a name alone. */
+void access_directory(const char *path, char *ret, size_t size);
+
 /* The user that reads the account's secrets: whoever made the token daemon's
  * memory, else the owner of `path`, else of its directory. */
 void access_daemon(const struct policy *p, const char *path, uid_t *ret_user,

@@ -67,9 +67,17 @@ fail(struct login *l, const char *fmt, ...)
 static bool
 check_account(struct login *l)
 {
+    const char *path = l->m.account->secret_file;
+
     switch (l->m.account->auth) {
     case AUTH_REFRESH_TOKEN:
-        return true;
+        return strncmp(path, "credential:", 11) != 0 ||
+               fail(l,
+                    "%s is the service manager's to write: log in with a "
+                    "configuration (-c) that names a file, put what is in it "
+                    "where LoadCredential= takes it from, and restart "
+                    "gmroute-token",
+                    path);
     case AUTH_SERVICE_ACCOUNT:
         return fail(l, "%s uses a service account, which needs no login",
                     l->m.address);
@@ -77,7 +85,7 @@ check_account(struct login *l)
         return fail(l,
                     "%s uses an app password: put it into %s, then "
                     "\"gmroutectl verify\"",
-                    l->m.address, l->m.account->secret_file);
+                    l->m.address, path);
     default:
         return fail(l, "%s does not log in (auth: none)", l->m.address);
     }
@@ -88,7 +96,6 @@ static bool
 check_file(struct login *l)
 {
     const char *path = l->m.account->secret_file;
-    const char *slash = strrchr(path, '/');
     char directory[600];
     uid_t user;
     gid_t group;
@@ -99,8 +106,7 @@ check_file(struct login *l)
                     "%s is for user id %u, who runs gmroute-token: be root or "
                     "that user",
                     path, (unsigned)user);
-    snprintf(directory, sizeof directory, "%.*s",
-             slash != NULL && slash > path ? (int)(slash - path) : 1, path);
+    access_directory(path, directory, sizeof directory);
     if (faccessat(AT_FDCWD, directory, W_OK | X_OK, AT_EACCESS) != 0)
         return fail(l, "%s: cannot write there: %s", directory,
                     strerror(errno));

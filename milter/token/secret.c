@@ -286,11 +286,11 @@ secret_install(const char *path, const char *token, uid_t user, gid_t group,
         unlink(fresh);
     }
     slash = strrchr(real, '/');
-    if (ok && slash != NULL) {
+    if (slash != NULL)
         slash[slash == real] = '\0';
-        ok = fsync_directory(real);
-        if (!ok)
-            snprintf(err, err_size, "%s: %s", path, strerror(errno));
+    if (ok && !fsync_directory(slash != NULL ? real : ".")) {
+        snprintf(err, err_size, "%s: %s", path, strerror(errno));
+        ok = false;
     }
     free(real);
     return ok;

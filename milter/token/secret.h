@@ -40,8 +40,7 @@ bool secret_store(const char *directory, uint64_t account,
                   const struct refresh_token *t, char *err, size_t err_size);
 
 /* Puts a token that a login gave where the configuration names it, mode 0600,
- * in the same way.  The old one is there until the new one is.  path is
- * absolute. */
+ * in the same way.  The old one is there until the new one is. */
 bool secret_install(const char *path, const char *token, uid_t user,
                     gid_t group, char *err, size_t err_size);
 

@@ -71,11 +71,11 @@ def fetch(url, ca_file=None, form=None):
 class LoginRun:
     """gmroutectl login, up to where it shows the address."""
 
-    def __init__(self, stack, *words):
+    def __init__(self, stack, *words, config=None, cwd=None):
         self.stack = stack
         self.process = subprocess.Popen(
             [os.path.join(e2e.BUILD, e2e.PROGRAMS["ctl"]), "-c",
-             stack.config_file, "login", *words], stdin=subprocess.PIPE,
+             config or stack.config_file, "login", *words], cwd=cwd, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         shown = self.process.stderr if "--json" in words else \
             self.process.stdout
@@ -225,7 +225,9 @@ class Login(SharedStack):
         self.refused(run.end(there + "\n"), "state mismatch")
         run = LoginRun(self.stack, "again", "--paste")
         self.refused(run.end("what?\nhttp://x/\n\n"), "no code was pasted")
-        run = LoginRun(self.stack, "again", "--paste", "--port", "4711")
+        # A configuration named from where one stands makes relative paths.
+        run = LoginRun(self.stack, "again", "--paste", "--port", "4711",
+                       config="gmroute.yaml", cwd=self.stack.top)
         there = run.consent()
         self.assertTrue(there.startswith("http://127.0.0.1:4711/?"))
         code = re.search(r"code=([^&]+)", there)[1]
@@ -256,6 +258,10 @@ class Login(SharedStack):
             run = LoginRun(self.stack, account)
             self.assertIn(text, run.end()[2])
             self.assertEqual(run.process.returncode, 1)
+        run = LoginRun(self.stack, "scoped", config=self.other_config(
+            "secrets/scoped.token", "credential:scoped"))
+        self.assertIn("credential:scoped is the service manager's",
+                      run.end()[2])
 
     def test_server_out_of_reach_leaves_it_unproven(self):
         self.sim.fault("drop", stage="connect", listener="smtps", count=1)
