@@ -61,6 +61,27 @@ json_room_for(const struct listing *l, const struct quota_view *v, unsigned i)
     return j;
 }
 
+/* What is left under the limit, or under what Gmail was seen to allow. */
+static uint64_t
+room_in(const struct quota_view *v, unsigned i)
+{
+    uint64_t allowed = v->window[i].allowed, used = v->window[i].used;
+
+    return used < allowed ? allowed - used : 0;
+}
+
+static json_t *
+json_observed(const struct listing *l, const struct quota_view *v, unsigned i)
+{
+    json_t *j =
+        json_pack("{s:I, s:b}", "units", (json_int_t)v->window[i].observed,
+                  "holds", v->window[i].observed_holds);
+
+    look_json_time(&l->look, j, "at",
+                   look_unix_ms(&l->look, v, v->window[i].observed_at_ms));
+    return j;
+}
+
 static json_t *
 json_window(const struct listing *l, const struct quota_view *v, unsigned i)
 {
@@ -72,7 +93,7 @@ json_window(const struct listing *l, const struct quota_view *v, unsigned i)
                           (json_int_t)(v->window[i].window_ms / 1000), "limit",
                           (json_int_t)limit, "used", (json_int_t)used,
                           "used_percent", (int)ctl_percent(used, limit), "room",
-                          (json_int_t)(used < limit ? limit - used : 0));
+                          (json_int_t)room_in(v, i));
 
     look_json_time(k, j, "room_returns",
                    at <= v->now_ms ? 0 : look_unix_ms(k, v, at));
@@ -80,6 +101,8 @@ json_window(const struct listing *l, const struct quota_view *v, unsigned i)
                    look_unix_ms(k, v, v->window[i].full_since_ms));
     if (l->units > 0)
         json_object_set_new(j, "room_for", json_room_for(l, v, i));
+    if (v->window[i].observed_at_ms != 0)
+        json_object_set_new(j, "observed", json_observed(l, v, i));
     return j;
 }
 
@@ -89,6 +112,7 @@ json_quota(const struct listing *l, const struct quota_view *v,
 {
     const struct look *k = &l->look;
     json_t *windows = json_array(), *j;
+    char other[IDENTITY_MAX + 1];
 
     for (unsigned i = 0; i < v->n; i++)
         json_array_append_new(windows, json_window(l, v, i));
@@ -103,12 +127,29 @@ json_quota(const struct listing *l, const struct quota_view *v,
         (json_int_t)v->in_doubt, "windows", windows);
     look_json_time(k, j, "until", look_unix_ms(k, v, v->state_until_ms));
     look_json_time(k, j, "through", through_ms(k, v, w));
+    if (quota_peek_divert(k->quota, v->id, other) == STATE_OK)
+        json_object_set_new(j, "diverted_to", json_string(other));
     if (l->account != NULL) /* of one: each costs a search in the ledger */
         look_json_time(k, j, "waiting_since", w->oldest_ms);
     return j;
 }
 
 /* ---- text ---- */
+
+static void
+print_observed(const struct listing *l, const struct quota_view *v, unsigned i)
+{
+    char units[FORMAT_MAX], when[2 * FORMAT_MAX];
+
+    if (v->window[i].observed_at_ms == 0)
+        return;
+    ctl_units(v->window[i].dimension, v->window[i].observed, units,
+              sizeof units);
+    look_when(&l->look, look_unix_ms(&l->look, v, v->window[i].observed_at_ms),
+              when, sizeof when);
+    printf("        Gmail said that it is reached at %s, %s%s\n", units, when,
+           v->window[i].observed_holds ? "; no more is sent for now" : "");
+}
 
 static void
 print_window(const struct listing *l, const struct quota_view *v, unsigned i)
@@ -122,7 +163,7 @@ print_window(const struct listing *l, const struct quota_view *v, unsigned i)
     ctl_duration(v->window[i].window_ms, length, sizeof length);
     ctl_units(d, used, u, sizeof u);
     ctl_units(d, limit, m, sizeof m);
-    ctl_units(d, used < limit ? limit - used : 0, room, sizeof room);
+    ctl_units(d, room_in(v, i), room, sizeof room);
     printf("    %-20s %10s of %10s used (%u%%) in %s, room %s",
            dimension_name(d), u, m, ctl_percent(used, limit), length, room);
     if (v->window[i].room_at_ms > v->now_ms) {
@@ -149,6 +190,7 @@ print_window(const struct listing *l, const struct quota_view *v, unsigned i)
         printf("; for %" PRIu64 " now", l->units);
     }
     putchar('\n');
+    print_observed(l, v, i);
 }
 
 static void
@@ -179,7 +221,7 @@ print_quota(const struct listing *l, const struct quota_view *v,
             const struct waiting *w)
 {
     int64_t until = look_unix_ms(&l->look, v, v->state_until_ms);
-    char when[2 * FORMAT_MAX];
+    char when[2 * FORMAT_MAX], other[IDENTITY_MAX + 1];
 
     printf("%s  %s", v->identity, account_state_name(v->state));
     if (until > 0) {
@@ -188,6 +230,8 @@ print_quota(const struct listing *l, const struct quota_view *v,
     }
     if (v->state_reason[0] != 0)
         printf(" (%s)", v->state_reason);
+    if (quota_peek_divert(l->look.quota, v->id, other) == STATE_OK)
+        printf("; its mail goes through %s", other);
     putchar('\n');
     print_waiting(l, v, w);
     for (unsigned i = 0; i < v->n; i++)

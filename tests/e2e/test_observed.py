@@ -147,7 +147,12 @@ class Observed(Case):
             after = self.quota(s, "sales")
             self.assertEqual(after["state"], "ok")
             window = after["windows"][0]
-            self.assertEqual((window["used"], window["limit"]), (2, 500))
+            self.assertEqual((window["used"], window["limit"], window["room"]),
+                             (2, 500, 0))
+            self.assertEqual((window["observed"]["units"],
+                              window["observed"]["holds"]), (2, True))
+            self.assertIn("Gmail said that it is reached at 2, ",
+                          s.ctl("quota", "sales"))
             self.assertIsNotNone(window["room_returns"])
             time.sleep(1.2)  # the milter looks for a new agent once a second
             s.send("list@example.com", "n5@far.test")
@@ -251,10 +256,13 @@ class Divert(Case):
             wait_for("both to be counted", lambda: self.quota(
                 s, "sales")["waiting_messages"] == 2)
             # What is tagged already goes through the other one.
-            self.assertEqual(
-                control(s, "divert sales@example.com "
-                           "news@gmail.com/submission on holiday"),
-                "ok mail for sales@example.com goes through news@gmail.com")
+            self.assertIn(
+                "mail for sales@example.com goes through news@gmail.com",
+                s.ctl("divert", "sales", "news", "on", "holiday"))
+            self.assertEqual(self.quota(s, "sales")["diverted_to"],
+                             "news@gmail.com/submission")
+            self.assertIn("goes through news@gmail.com",
+                          s.ctl("quota", "sales"))
             s.postfix.wait_empty()
             for entry in s.sim.journal(content=False):
                 self.assertEqual((entry["account"], entry["sender"]),
