@@ -481,6 +481,29 @@ the_old_one_is_retired(void **state)
     segment_detach(&second);
 }
 
+/* After an upgrade the file of the other version lies there still: nobody reads
+ * it, and the next agent puts its own in its place. */
+static void
+another_layout_is_refused_and_replaced(void **state)
+{
+    static const int step[] = {-1, 1};
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct segment old = {0}, fresh = {0}, reader = {0};
+
+        assert_int_equal(make(&old, SEGMENT_QUOTA, 20), STATE_OK);
+        old.head->layout = (uint32_t)((int)SEGMENT_LAYOUT + step[i]);
+        segment_detach(&old);
+        assert_int_equal(attach(&reader, SEGMENT_QUOTA, false), STATE_ELAYOUT);
+        assert_int_equal(make(&fresh, SEGMENT_QUOTA, 20), STATE_OK);
+        assert_int_equal(attach(&reader, SEGMENT_QUOTA, false), STATE_OK);
+        assert_int_equal(reader.head->layout, SEGMENT_LAYOUT);
+        segment_detach(&reader);
+        segment_detach(&fresh);
+    }
+}
+
 static void
 a_removed_file_is_good_until_replaced(void **state)
 {
@@ -721,6 +744,7 @@ main(void)
         TEST(a_segment_that_was_not_installed_leaves_nothing),
         TEST(the_first_stays),
         TEST(the_old_one_is_retired),
+        TEST(another_layout_is_refused_and_replaced),
         TEST(a_removed_file_is_good_until_replaced),
         TEST(an_attachment_comes_over_by_itself),
         TEST(ids_are_claimed_once_and_found),
