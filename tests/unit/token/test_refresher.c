@@ -113,6 +113,7 @@ write_key(const char *path)
     pem[n] = '\0';
     file = json_pack("{s:s, s:s}", "client_email", "sa@p.example",
                      "private_key", pem);
+    memset(json, 0, sizeof json); /* json_dumpb writes no NUL */
     assert_true(json_dumpb(file, json, sizeof json - 1, 0) < sizeof json);
     write_file(path, json);
     json_decref(file);
