@@ -18,8 +18,11 @@ json_token(const struct listing *l, const struct token_status *s)
     int64_t now_s = l->look.now_ms / 1000;
 
     return json_pack(
-        "{s:s, s:s, s:o, s:o, s:I, s:o, s:s}", "account", s->identity, "state",
-        token_state_name(s->state), "fetched", ctl_json_time(s->fetched_at_s),
+        "{s:s, s:s, s:o, s:o, s:o, s:I, s:o, s:s}", "account", s->identity,
+        "state", token_state_name(s->state), "fetched",
+        ctl_json_time(s->fetched_at_s), "age_s",
+        s->fetched_at_s > 0 ? json_integer(now_s - s->fetched_at_s)
+                            : json_null(),
         "expires", ctl_json_time(s->expires_at_s), "seconds_left",
         (json_int_t)(s->expires_at_s > now_s ? s->expires_at_s - now_s : 0),
         "next_try", ctl_json_time(s->next_try_at_s), "error", s->error);

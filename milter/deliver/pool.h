@@ -61,7 +61,7 @@ struct lease {
  * Not everybody may wait: those whose turn is seconds away, by what a session
  * is held lately, go when POOL_LINE_MIN wait before them.  They would fill the
  * MTA's connections of their queue, and accounts that share it would starve. */
-enum { POOL_LINE_MIN = 2, POOL_LINE_MS = 3000 };
+enum { POOL_LINE_MIN = 2, POOL_LINE_MS = 15000 };
 struct lease pool_lease(struct pool_sessions *p, const struct mailbox *m,
                         uint64_t deadline_ms, bool fresh);
 
