@@ -155,7 +155,11 @@ try_account(struct relay *r, struct group *g, uint64_t deadline_ms,
     if (!quota_fits(r->env->quota, g->mailbox.id, &cost, g->share_percent,
                     &room)) {
         refuse_full(r, g, &room);
-        *ret_at_ms = room.at_ms;
+        /* In line it would hold up those whose recipients count already, and
+         * who need no such room. */
+        if (room.limiting < 0 ||
+            !dimension_is_unique((enum dimension)room.limiting))
+            *ret_at_ms = room.at_ms;
         return false;
     }
     lease = pool_lease(r->env->pool, &g->mailbox, deadline_ms, false);
