@@ -44,15 +44,9 @@ check_keys(struct compile *c, const struct schema *s, const struct node *n)
 {
     bool ok = true;
 
-    for (size_t i = 0; i < n->n; i++) {
-        const struct schema_row *row = schema_row(s, n->key[i]->text);
-
-        if (row == NULL)
+    for (size_t i = 0; i < n->n; i++)
+        if (schema_row(s, n->key[i]->text) == NULL)
             ok &= unknown_key(c, s, n->key[i]);
-        else if (row->need == SCHEMA_LATER)
-            ok &= diag_error(c->diag, n->key[i]->at,
-                             "%s is not supported in this version", row->key);
-    }
     return ok;
 }
 
@@ -82,8 +76,6 @@ schema_read(struct compile *c, const struct schema *s, const struct node *n,
         const struct node *value = n != NULL ? node_get(n, row->key) : NULL;
         void *field = (char *)object + row->offset;
 
-        if (row->need == SCHEMA_LATER)
-            continue;
         if (value != NULL)
             ok &= row->type->read(c, row, value, field);
         else if (row->need == SCHEMA_REQUIRED)

@@ -31,7 +31,6 @@ struct schema_type {
 enum schema_need {
     SCHEMA_OPTIONAL,
     SCHEMA_REQUIRED,
-    SCHEMA_LATER, /* known, but not in this version: refused */
 };
 
 struct schema_row {

@@ -14,9 +14,9 @@
 #include "milter/base/process.h"
 #include "milter/ctl/ctl.h"
 #include "milter/ctl/look.h"
-#include "milter/token/grant.h"
-#include "milter/token/oauth2_code.h"
-#include "milter/token/wipe.h"
+#include "milter/oauth/grant.h"
+#include "milter/oauth/oauth2_code.h"
+#include "milter/oauth/wipe.h"
 
 enum {
     LEFT_MIN_S = 30, /* a token that ends sooner is not worth a try */

@@ -21,8 +21,8 @@
 #include "milter/ctl/ctl.h"
 #include "milter/ctl/mail_check.h"
 #include "milter/ctl/redirect_wait.h"
-#include "milter/token/grant.h"
-#include "milter/token/oauth2_code.h"
+#include "milter/oauth/grant.h"
+#include "milter/oauth/oauth2_code.h"
 
 #define SYNOPSIS "ACCOUNT [--paste] [--port PORT] [--timeout SECONDS] [--json]"
 

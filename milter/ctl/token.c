@@ -16,6 +16,7 @@
 #include "milter/base/clock.h"
 #include "milter/ctl/access.h"
 #include "milter/ctl/ctl.h"
+#include "milter/oauth/secret.h"
 
 enum {
     LEFT_S = 60,       /* what is left of a token that is worth giving away */
@@ -76,22 +77,6 @@ say_short(struct status_reader *r, const struct mailbox *m,
             s.error[0] != '\0' ? ": " : "", s.error);
 }
 
-static bool
-write_all(const char *text, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(STDOUT_FILENO, text, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return false;
-        text += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
-
 /* Past stdio, which would keep a copy.  A token is visible ASCII without
  * quotes and backslashes, or it would not be in the memory; but check. */
 static int
@@ -114,7 +99,8 @@ print(const struct ctl *c, const struct mailbox *m, const struct token *t)
                      m->address, (int)t->len, t->text, expires,
                      t->expires_at_s - now_s());
     }
-    ok = n > 0 && (size_t)n < sizeof text && write_all(text, (size_t)n);
+    ok = n > 0 && (size_t)n < sizeof text &&
+         secret_write(STDOUT_FILENO, text, (size_t)n);
     explicit_bzero(text, sizeof text);
     if (!ok)
         fputs("gmroutectl: the token cannot be written\n", stderr);

@@ -14,7 +14,7 @@
 #include "milter/token/alerter.h"
 #include "milter/token/quota_watch.h"
 #include "milter/token/refresher.h"
-#include "milter/token/wipe.h"
+#include "milter/oauth/wipe.h"
 
 enum { WORKERS = 8, WAIT_MS = 250, QUOTA_LOOK_MS = 60 * 1000 };
 

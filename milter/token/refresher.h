@@ -17,7 +17,7 @@
 #include "milter/base/conf.h"
 #include "milter/state/status.h"
 #include "milter/token/alert.h"
-#include "milter/token/https.h"
+#include "milter/oauth/https.h"
 
 struct refresher;
 

@@ -10,7 +10,7 @@
 
 #include <pthread.h>
 
-#include "milter/token/grant.h"
+#include "milter/oauth/grant.h"
 #include "milter/token/refresher.h"
 
 enum { REFRESHER_TABLE = 16384 };

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "milter/state/status.h"
-#include "milter/token/oauth2.h"
+#include "milter/oauth/oauth2.h"
 
 /* The state that an answer of the class leaves an account in. */
 enum token_state schedule_state(enum oauth2_class c);

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "milter/token/oauth2.h"
+#include "milter/oauth/oauth2.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "milter/token/oauth2.h"
+#include "milter/oauth/oauth2.h"
 #include "milter/token/schedule.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -88,10 +88,6 @@ static void
 print_row(const struct path *path, const struct schema_row *row)
 {
     printf("%s\t", path->text);
-    if (row->need == SCHEMA_LATER) {
-        puts("not in this version");
-        return;
-    }
     if (row->words != NULL)
         print_words(row->words);
     else

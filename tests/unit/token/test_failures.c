@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "milter/token/oauth2.h"
+#include "milter/oauth/oauth2.h"
 #include "milter/token/schedule.h"
 
 enum { S = 1000, MIN10 = 600 * S, H = 3600 * S, H6 = 6 * H };

@@ -1,7 +1,7 @@
-/* milter/token/wipe.c - see wipe.h.
+/* milter/oauth/wipe.c - see wipe.h.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "milter/token/wipe.h"
+#include "milter/oauth/wipe.h"
 
 #include <errno.h>
 #include <stdint.h>

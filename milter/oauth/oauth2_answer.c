@@ -1,8 +1,8 @@
-/* milter/token/oauth2_answer.c - see oauth2.h: what a token endpoint's answers
+/* milter/oauth/oauth2_answer.c - see oauth2.h: what a token endpoint's answers
  * mean.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "milter/token/oauth2.h"
+#include "milter/oauth/oauth2.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include <jansson.h>
 
 #include "milter/state/status.h"
-#include "milter/token/wipe.h"
+#include "milter/oauth/wipe.h"
 
 enum {
     EXPIRES_DEFAULT_S = 3600, /* RFC 6749 5.1: expires_in is only advised */

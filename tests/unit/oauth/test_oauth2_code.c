@@ -1,7 +1,7 @@
-/* tests/unit/token/test_oauth2_code.c - mirrors milter/token/oauth2_code.c
+/* tests/unit/oauth/test_oauth2_code.c - mirrors milter/oauth/oauth2_code.c
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "milter/token/oauth2_code.h"
+#include "milter/oauth/oauth2_code.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "milter/token/oauth2.h"
+#include "milter/oauth/oauth2.h"
 
 /* RFC 7636, appendix A and B. */
 static void

@@ -1,4 +1,4 @@
-/* milter/token/oauth2_private.h - what the writers of requests share.
+/* milter/oauth/oauth2_private.h - what the writers of requests share.
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef TOKEN_OAUTH2_PRIVATE_H

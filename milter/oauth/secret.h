@@ -1,4 +1,4 @@
-/* milter/token/secret.h - refresh tokens: where they come from, where rotated
+/* milter/oauth/secret.h - refresh tokens: where they come from, where rotated
  * ones go.
  * SPDX-License-Identifier: Apache-2.0
  *
@@ -49,5 +49,8 @@ uint64_t secret_stamp(const char *path);
 /* When the file was written, Unix time; 0 = no file. */
 int64_t secret_written_s(const char *path);
 uint64_t secret_rotated_stamp(const char *directory, uint64_t account);
+
+/* All of it, past stdio, which would keep a copy.  False: errno. */
+bool secret_write(int fd, const char *text, size_t len);
 
 #endif

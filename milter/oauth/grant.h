@@ -1,4 +1,4 @@
-/* milter/token/grant.h - one request for one mailbox's token: secrets read,
+/* milter/oauth/grant.h - one request for one mailbox's token: secrets read,
  * request built, posted, answer understood.
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -6,9 +6,9 @@
 #define TOKEN_GRANT_H
 
 #include "milter/base/clock.h"
-#include "milter/token/https.h"
-#include "milter/token/oauth2.h"
-#include "milter/token/secret.h"
+#include "milter/oauth/https.h"
+#include "milter/oauth/oauth2.h"
+#include "milter/oauth/secret.h"
 #include "policy/policy.h"
 
 struct grant_request {

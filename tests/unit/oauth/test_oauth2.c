@@ -1,4 +1,4 @@
-/* tests/unit/token/test_oauth2.c - mirrors milter/token/oauth2.c and
+/* tests/unit/oauth/test_oauth2.c - mirrors milter/oauth/oauth2.c and
  * oauth2_answer.c
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -13,7 +13,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
-#include "milter/token/oauth2.h"
+#include "milter/oauth/oauth2.h"
 
 /* ---- answers: every row of gmail.md 3.3, and what is odder ---- */
 

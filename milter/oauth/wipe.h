@@ -1,4 +1,4 @@
-/* milter/token/wipe.h - memory that is wiped before it is given back, for the
+/* milter/oauth/wipe.h - memory that is wiped before it is given back, for the
  * libraries that handle secrets.
  * SPDX-License-Identifier: Apache-2.0
  *

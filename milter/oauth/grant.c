@@ -1,7 +1,7 @@
-/* milter/token/grant.c - see grant.h.
+/* milter/oauth/grant.c - see grant.h.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "milter/token/grant.h"
+#include "milter/oauth/grant.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,8 +10,8 @@
 
 #include "milter/base/conf.h"
 #include "milter/base/log.h"
-#include "milter/token/oauth2_code.h"
-#include "milter/token/wipe.h"
+#include "milter/oauth/oauth2_code.h"
+#include "milter/oauth/wipe.h"
 
 #define GOOGLE_TOKEN_URL "https://oauth2.googleapis.com/token"
 #define GMAIL_SCOPE      "https://mail.google.com/"
@@ -119,23 +119,38 @@ note_age(const struct grant_request *q, struct oauth2_answer *a)
         a->refresh_left_s = given_s + TESTING_S - now_s;
 }
 
+/* The client's secret, if it has one; false with a sentence in err. */
+static bool
+client_secret(const struct oauth_client *c, char **ret, size_t *ret_len,
+              char *err, size_t err_size)
+{
+    *ret = NULL;
+    *ret_len = 0;
+    return c->client_secret_file == NULL ||
+           conf_secret(c->client_secret_file, SECRET_MAX, ret, ret_len, err,
+                       err_size);
+}
+
+static struct https_request
+client_request(const struct oauth_client *c)
+{
+    return (struct https_request){
+        .url = c->token_url, .connect = c->connect, .ca_file = c->ca_file};
+}
+
 static void
 ask_refresh(struct grant_request *q, struct oauth2_answer *ret)
 {
     const struct account *a = q->mailbox->account;
     const struct oauth_client *client = a->client;
     struct refresh_token token = {NULL, {0}};
-    char *secret = NULL, err[300];
-    size_t secret_len = 0;
+    char *secret, err[300];
+    size_t secret_len;
     struct buf form;
-    struct https_request request = {.url = client->token_url,
-                                    .connect = client->connect,
-                                    .ca_file = client->ca_file};
+    struct https_request request = client_request(client);
 
     buf_init(&form, FORM_MAX);
-    if (client->client_secret_file != NULL &&
-        !conf_secret(client->client_secret_file, SECRET_MAX, &secret,
-                     &secret_len, err, sizeof err)) {
+    if (!client_secret(client, &secret, &secret_len, err, sizeof err)) {
         fail(ret, OAUTH2_CLIENT, err);
         goto done;
     }
@@ -167,18 +182,14 @@ grant_login(struct grant_request *q, const struct grant_code *code,
             struct oauth2_answer *ret)
 {
     const struct oauth_client *client = q->mailbox->account->client;
-    char *secret = NULL, err[300];
-    size_t secret_len = 0;
+    char *secret, err[300];
+    size_t secret_len;
     struct buf form;
-    struct https_request request = {.url = client->token_url,
-                                    .connect = client->connect,
-                                    .ca_file = client->ca_file};
+    struct https_request request = client_request(client);
 
     *ret = (struct oauth2_answer){.class = OAUTH2_CONFIG};
     buf_init(&form, FORM_MAX);
-    if (client->client_secret_file != NULL &&
-        !conf_secret(client->client_secret_file, SECRET_MAX, &secret,
-                     &secret_len, err, sizeof err))
+    if (!client_secret(client, &secret, &secret_len, err, sizeof err))
         fail(ret, OAUTH2_CLIENT, err);
     else if (!oauth2_code_form(&form, client->client_id, secret, code->code,
                                code->verifier, code->redirect_uri))

@@ -1,7 +1,7 @@
-/* milter/token/secret.c - see secret.h.
+/* milter/oauth/secret.c - see secret.h.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "milter/token/secret.h"
+#include "milter/oauth/secret.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,8 +16,8 @@
 #include <openssl/evp.h>
 
 #include "milter/base/conf.h"
-#include "milter/token/oauth2.h"
-#include "milter/token/wipe.h"
+#include "milter/oauth/oauth2.h"
+#include "milter/oauth/wipe.h"
 
 enum { PATH_ROOM = 512, HEX_LEN = 2 * SECRET_DIGEST };
 
@@ -195,8 +195,8 @@ fsync_directory(const char *path)
     return ok;
 }
 
-static bool
-write_all(int fd, const char *text, size_t len)
+bool
+secret_write(int fd, const char *text, size_t len)
 {
     while (len > 0) {
         ssize_t n = write(fd, text, len);
@@ -230,8 +230,8 @@ write_new(const char *path, const char *text, const char *tail,
     if (fd < 0)
         return false;
     ok = (owner == NULL || fchown(fd, owner->user, owner->group) == 0) &&
-         write_all(fd, text, strlen(text)) &&
-         write_all(fd, tail, strlen(tail)) && fsync(fd) == 0;
+         secret_write(fd, text, strlen(text)) &&
+         secret_write(fd, tail, strlen(tail)) && fsync(fd) == 0;
     error = errno;
     close(fd);
     errno = error;

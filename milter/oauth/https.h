@@ -1,4 +1,4 @@
-/* milter/token/https.h - one POST over HTTPS, with a deadline: the seam that
+/* milter/oauth/https.h - one POST over HTTPS, with a deadline: the seam that
  * tests replace.
  * SPDX-License-Identifier: Apache-2.0
  */

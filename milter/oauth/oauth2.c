@@ -1,7 +1,7 @@
-/* milter/token/oauth2.c - see oauth2.h: requests.
+/* milter/oauth/oauth2.c - see oauth2.h: requests.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "milter/token/oauth2.h"
+#include "milter/oauth/oauth2.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +13,8 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
-#include "milter/token/oauth2_private.h"
-#include "milter/token/wipe.h"
+#include "milter/oauth/oauth2_private.h"
+#include "milter/oauth/wipe.h"
 
 enum {
     CLAIMS_MAX = 4096,

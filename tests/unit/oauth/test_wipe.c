@@ -1,4 +1,4 @@
-/* tests/unit/token/test_wipe.c - mirrors milter/token/wipe.c
+/* tests/unit/oauth/test_wipe.c - mirrors milter/oauth/wipe.c
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <setjmp.h>
@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "milter/token/wipe.h"
+#include "milter/oauth/wipe.h"
 
 /* What free() gets: seen before it is given back. */
 void __real_free(void *p);

@@ -1,4 +1,4 @@
-/* milter/token/oauth2_code.h - the authorization code grant: a person logs in
+/* milter/oauth/oauth2_code.h - the authorization code grant: a person logs in
  * with a browser, the code that comes of it buys the first refresh token.
  * SPDX-License-Identifier: Apache-2.0
  *

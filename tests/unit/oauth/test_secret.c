@@ -1,4 +1,4 @@
-/* tests/unit/token/test_secret.c - mirrors milter/token/secret.c
+/* tests/unit/oauth/test_secret.c - mirrors milter/oauth/secret.c
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <setjmp.h>
@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
-#include "milter/token/secret.h"
-#include "milter/token/wipe.h"
+#include "milter/oauth/secret.h"
+#include "milter/oauth/wipe.h"
 
 enum { ACCOUNT = 0x1234 };
 

@@ -1,7 +1,7 @@
-/* milter/token/https.c - see https.h; by libcurl.
+/* milter/oauth/https.c - see https.h; by libcurl.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "milter/token/https.h"
+#include "milter/oauth/https.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 
 #include <curl/curl.h>
 
-#include "milter/token/wipe.h"
+#include "milter/oauth/wipe.h"
 
 bool
 https_start(void)

@@ -1,4 +1,4 @@
-/* milter/token/oauth2.h - what is asked of a token endpoint, and what its
+/* milter/oauth/oauth2.h - what is asked of a token endpoint, and what its
  * answers mean.
  * SPDX-License-Identifier: Apache-2.0
  *

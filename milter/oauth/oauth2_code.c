@@ -1,13 +1,13 @@
-/* milter/token/oauth2_code.c - see oauth2_code.h.
+/* milter/oauth/oauth2_code.c - see oauth2_code.h.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "milter/token/oauth2_code.h"
+#include "milter/oauth/oauth2_code.h"
 
 #include <string.h>
 
 #include <openssl/evp.h>
 
-#include "milter/token/oauth2_private.h"
+#include "milter/oauth/oauth2_private.h"
 #include "policy/slice.h"
 
 static bool
