@@ -11,21 +11,12 @@
 const char *
 compile_address(struct compile *c, struct slice s, char **ret)
 {
-    char room[MAILBOX_MAX + IDN_MAX];
     struct address a;
     const char *error;
 
     *ret = NULL;
-    switch (idn_address(s, room, sizeof room, &s.len)) {
-    case IDN_OK:
-        s.at = room;
-        break;
-    case IDN_ENOMEM:
-        compile_nomem(c);
+    if (!compile_a_labels(c, s, &s))
         return NULL;
-    case IDN_SAME:
-        break;
-    }
     if (!idn_is_ascii(s))
         return "is not ASCII, and not for an account: only its domain may be "
                "internationalized";

@@ -6,7 +6,6 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
-#include "policy/idn.h"
 #include "policy/scalar.h"
 
 enum {
@@ -53,20 +52,11 @@ compile_domain_error(struct slice s, bool dot)
 const char *
 compile_domain_text(struct compile *c, struct slice s, bool dot, char **ret)
 {
-    char room[IDN_MAX + 2];
     const char *error;
 
     *ret = NULL;
-    switch (idn_domain(s, room, sizeof room, &s.len)) {
-    case IDN_OK:
-        s.at = room;
-        break;
-    case IDN_ENOMEM:
-        compile_nomem(c);
+    if (!compile_a_labels(c, s, &s))
         return NULL;
-    case IDN_SAME:
-        break;
-    }
     error = compile_domain_error(s, dot);
     if (error == NULL)
         *ret = compile_lower(c, s);

@@ -117,8 +117,9 @@ compile_a_labels(struct compile *c, struct slice s, struct slice *ret)
     if (r == IDN_ENOMEM)
         return compile_nomem(c);
     *ret = s;
-    if (r == IDN_OK)
-        ret->at = compile_copy(c, (struct slice){room, s.len});
+    if (r == IDN_SAME)
+        return true;
+    ret->at = compile_copy(c, (struct slice){room, s.len});
     return ret->at != NULL;
 }
 

@@ -167,47 +167,37 @@ replay_text(struct replay *r)
 /* ---- for scripts ---- */
 
 static json_t *
-json_rules(struct tally *t)
+json_rule(const struct tally_row *row)
 {
-    json_t *list = json_array();
-    size_t n;
-    const struct tally_row *row = tally_rows(t, &n);
-
-    for (size_t i = 0; row != NULL && i < n; i++)
-        json_array_append_new(
-            list,
-            json_pack("{s:s, s:o, s:I}", "rule", row[i].name, "at",
-                      row[i].detail[0] != '\0' ? json_string(row[i].detail)
-                                               : json_null(),
-                      "recipients", (json_int_t)row[i].n));
-    return list;
+    return json_pack(
+        "{s:s, s:o, s:I}", "rule", row->name, "at",
+        row->detail[0] != '\0' ? json_string(row->detail) : json_null(),
+        "recipients", (json_int_t)row->n);
 }
 
 static json_t *
-json_accounts(struct tally *t)
+json_account(const struct tally_row *row)
 {
-    json_t *list = json_array();
-    size_t n;
-    const struct tally_row *row = tally_rows(t, &n);
-
-    for (size_t i = 0; row != NULL && i < n; i++)
-        json_array_append_new(
-            list, json_pack("{s:s, s:I}", "account", row[i].name, "recipients",
-                            (json_int_t)row[i].n));
-    return list;
+    return json_pack("{s:s, s:I}", "account", row->name, "recipients",
+                     (json_int_t)row->n);
 }
 
 static json_t *
-json_changes(struct tally *t)
+json_change(const struct tally_row *row)
+{
+    return json_pack("{s:s, s:s, s:I}", "before", row->name, "after",
+                     row->detail, "recipients", (json_int_t)row->n);
+}
+
+static json_t *
+json_tally(struct tally *t, json_t *(*one)(const struct tally_row *row))
 {
     json_t *list = json_array();
     size_t n;
     const struct tally_row *row = tally_rows(t, &n);
 
     for (size_t i = 0; row != NULL && i < n; i++)
-        json_array_append_new(
-            list, json_pack("{s:s, s:s, s:I}", "before", row[i].name, "after",
-                            row[i].detail, "recipients", (json_int_t)row[i].n));
+        json_array_append_new(list, one(&row[i]));
     return list;
 }
 
@@ -261,11 +251,12 @@ replay_json(struct replay *r)
         "messages", (json_int_t)r->n_messages, "recipients",
         (json_int_t)r->n_recipients, "first", ctl_json_time(r->first_s), "last",
         ctl_json_time(r->last_s), "actions", json_actions(r), "rules",
-        json_rules(r->rules), "undecided", json_rules(r->unknown), "accounts",
-        json_accounts(r->accounts), "mailboxes", mailboxes, "changes",
-        json_changes(r->changes), "log", "lines", (json_int_t)r->n_lines,
-        "unread", (json_int_t)r->n_unread, "too_long", (json_int_t)r->n_long,
-        "headless", (json_int_t)r->n_headless, "filtered",
-        (json_int_t)r->n_again, "outside", (json_int_t)r->n_outside, "dropped",
-        (json_int_t)r->n_dropped, "untold", (json_int_t)r->n_untold);
+        json_tally(r->rules, json_rule), "undecided",
+        json_tally(r->unknown, json_rule), "accounts",
+        json_tally(r->accounts, json_account), "mailboxes", mailboxes,
+        "changes", json_tally(r->changes, json_change), "log", "lines",
+        (json_int_t)r->n_lines, "unread", (json_int_t)r->n_unread, "too_long",
+        (json_int_t)r->n_long, "headless", (json_int_t)r->n_headless,
+        "filtered", (json_int_t)r->n_again, "outside", (json_int_t)r->n_outside,
+        "dropped", (json_int_t)r->n_dropped, "untold", (json_int_t)r->n_untold);
 }
