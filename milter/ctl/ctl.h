@@ -39,6 +39,7 @@ int ctl_pause(struct ctl *c, int argc, char **argv);
 int ctl_resume(struct ctl *c, int argc, char **argv);
 int ctl_divert(struct ctl *c, int argc, char **argv);
 int ctl_quota_reset(struct ctl *c, int argc, char **argv);
+int ctl_reload(struct ctl *c, int argc, char **argv);
 int ctl_log(struct ctl *c, int argc, char **argv);
 int ctl_mta_config(struct ctl *c, int argc, char **argv);
 int ctl_login(struct ctl *c, int argc, char **argv);

@@ -210,9 +210,11 @@ look_daemon(const struct look *k, enum segment_kind kind,
 }
 
 static int
-listens_unix(const char *path, char *why, size_t size)
+listens_unix(const char *path, pid_t *ret_pid, char *why, size_t size)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    struct ucred peer;
+    socklen_t len = sizeof peer;
     int fd, n = snprintf(addr.sun_path, sizeof addr.sun_path, "%s", path);
     bool ok;
 
@@ -224,9 +226,17 @@ listens_unix(const char *path, char *why, size_t size)
          (connect(fd, (const struct sockaddr *)&addr, sizeof addr) == 0 ||
           errno == EAGAIN);
     snprintf(why, size, "%s: %s", path, ok ? "answers" : strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    return ok ? 1 : errno == EACCES || fd < 0 ? -1 : 0;
+    if (!ok) {
+        int result = errno == EACCES || fd < 0 ? -1 : 0;
+
+        if (fd >= 0)
+            close(fd);
+        return result;
+    }
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0)
+        *ret_pid = peer.pid; /* who listens; 0 when the queue is full */
+    close(fd);
+    return 1;
 }
 
 /* "PORT@HOST" */
@@ -248,16 +258,17 @@ listens_inet(const char *endpoint, char *why, size_t size)
 }
 
 int
-look_milter(const struct look *k, char *why, size_t size)
+look_milter(const struct look *k, pid_t *ret_pid, char *why, size_t size)
 {
     const char *at = k->policy->milter.listen;
 
+    *ret_pid = 0;
     if (at[0] == '/')
-        return listens_unix(at, why, size);
+        return listens_unix(at, ret_pid, why, size);
     if (strncmp(at, "unix:", 5) == 0)
-        return listens_unix(at + 5, why, size);
+        return listens_unix(at + 5, ret_pid, why, size);
     if (strncmp(at, "local:", 6) == 0)
-        return listens_unix(at + 6, why, size);
+        return listens_unix(at + 6, ret_pid, why, size);
     if (strncmp(at, "inet:", 5) == 0)
         return listens_inet(at + 5, why, size);
     snprintf(why, size, "%s", at);

@@ -8,6 +8,8 @@
 #ifndef CTL_LOOK_H
 #define CTL_LOOK_H
 
+#include <sys/types.h>
+
 #include "milter/ctl/ctl.h"
 #include "milter/state/hints.h"
 #include "milter/state/quota.h"
@@ -64,8 +66,9 @@ struct look_daemon {
 /* SEGMENT_QUOTA: gmroute-deliver, SEGMENT_STATUS: gmroute-token. */
 void look_daemon(const struct look *k, enum segment_kind kind,
                  struct look_daemon *ret);
-/* Does somebody listen at milter.listen?  -1 = cannot tell, and why. */
-int look_milter(const struct look *k, char *why, size_t size);
+/* Does somebody listen at milter.listen?  -1 = cannot tell, and why.  Its
+ * process, 0 = not known, which is so unless it is a unix socket. */
+int look_milter(const struct look *k, pid_t *ret_pid, char *why, size_t size);
 
 /* ---- all accounts ---- */
 

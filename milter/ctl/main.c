@@ -26,6 +26,7 @@ static const struct command {
     {"resume", ctl_resume, "end a pause, cooling, or being out of service"},
     {"divert", ctl_divert, "send one account's mail through another"},
     {"quota-reset", ctl_quota_reset, "forget what an account has sent"},
+    {"reload", ctl_reload, "have the daemons load the configuration again"},
     {"login", ctl_login, "a person's consent, for a refresh token"},
     {"verify", ctl_verify, "really log in, and say what failed"},
     {"token", ctl_token, "a current access token, for other programs"},

@@ -4,8 +4,14 @@
 import time
 import unittest
 
-from tests.e2e.stack import RULES, Stack
+from tests.e2e.stack import RULES, Stack, wait_for
 from tests.e2e.test_crashes import Load
+
+
+def reloads(stack):
+    """How often each daemon has tried."""
+    return {name: daemon.log().count("configuration ")
+            for name, daemon in stack.daemons.items()}
 
 
 class Reload(unittest.TestCase):
@@ -37,11 +43,23 @@ class Reload(unittest.TestCase):
         with Stack() as stack:
             stack.write_config(rules=RULES.replace(
                 "route: {account: sales}", "route: {account: news}"))
-            self.assertTrue(stack.milter.reload())
-            self.assertTrue(stack.deliver.reload())
+            before = reloads(stack)
+            told = stack.ctl("reload", "--json")
+            self.assertEqual(
+                [(t["program"], t["reloads"], t["pid"]) for t in told],
+                [("gmroute-" + name, True, stack.daemons[name].process.pid)
+                 for name in ("token", "deliver", "milter")])
+            wait_for("all to reload", lambda: all(
+                n > before[name] for name, n in reloads(stack).items()))
             stack.send("sales@example.com", "x@far.test")
             entry, = stack.sim.wait_journal(1)
             self.assertEqual(entry["account"], "news@gmail.com")
+            # One that is gone is said, and the others are told all the same.
+            stack.token.kill()
+            wait_for("the token daemon to be missed", lambda: [
+                t["reloads"] for t in
+                stack.ctl("reload", "--json", status=None)] ==
+                [False, True, True], timeout_s=20)
 
     def test_broken_policy_is_refused_with_its_line(self):
         with Stack() as stack:
@@ -53,9 +71,12 @@ class Reload(unittest.TestCase):
                 self.assertRegex(daemon.log(),
                                  r"gmroute\.yaml:\d+:\d+: error: .*sendr")
             stack.ctl("check", status=1)
+            before = reloads(stack)
+            stack.ctl("reload", status=1)
             stack.send("news@example.com", "x@far.test")
             entry, = stack.sim.wait_journal(1)
             self.assertEqual(entry["account"], "news@gmail.com")
+            self.assertEqual(reloads(stack), before)
 
     def test_account_that_is_gone_waits_and_is_said(self):
         with Stack() as stack:
@@ -67,7 +88,6 @@ class Reload(unittest.TestCase):
             stack.write_config(rules=rules, accounts=accounts)
             stack.deliver.start()
             stack.postfix.flush()
-            from tests.e2e.stack import wait_for
             wait_for("the reason", lambda: "no longer configured"
                      in stack.postfix.log())
             self.assertEqual(len(stack.postfix.queued()), 1)
