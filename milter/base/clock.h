@@ -18,6 +18,9 @@ struct clock {
 /* The machine's clocks. */
 extern const struct clock clock_real;
 
+/* For how long something takes: microseconds, never going back. */
+uint64_t clock_us(void);
+
 static inline uint64_t
 clock_boot_ms(const struct clock *c)
 {

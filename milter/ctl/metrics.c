@@ -12,7 +12,9 @@
 
 #include "milter/ctl/look.h"
 
-enum kind { GAUGE, COUNTER };
+enum kind { GAUGE, COUNTER, HISTOGRAM };
+
+static const char *const kind_name[] = {"gauge", "counter", "histogram"};
 
 enum family {
     QUOTA_USED, /* and one for each further dimension */
@@ -34,6 +36,9 @@ enum family {
     DAEMON_UP,
     HEARTBEAT,
     LEDGER_TROUBLE,
+    FLIGHT,
+    REPLIES,
+    DECISION,
     MILTER_MESSAGES,
     MILTER_RECIPIENTS,
     MILTER_FORGED,
@@ -81,6 +86,16 @@ static const struct {
     [LEDGER_TROUBLE] = {"gmroute_ledger_trouble_seconds",
                         "How long the ledger could not be written; 0: it can.",
                         GAUGE},
+    [FLIGHT] = {"gmroute_delivery_duration_seconds",
+                "From the flight's first octet to Gmail's last reply.",
+                HISTOGRAM},
+    [REPLIES] = {"gmroute_replies_total",
+                 "Recipients tried, by the code of the reply; none: there was "
+                 "no reply.",
+                 COUNTER},
+    [DECISION] = {"gmroute_decision_duration_seconds",
+                  "From the end of a message to the filter's answer.",
+                  HISTOGRAM},
     [MILTER_MESSAGES] = {"gmroute_milter_messages_total",
                          "Messages that the filter has seen.", COUNTER},
     [MILTER_RECIPIENTS] = {"gmroute_milter_recipients_total",
@@ -226,6 +241,42 @@ each_token(void *cookie, const struct token_status *s)
 
 /* ---- the rest ---- */
 
+/* `unit`: how many of what was counted are a second. */
+static void
+put_histogram(struct metrics *m, enum family f,
+              const uint64_t word[LATENCY_WORDS], double unit)
+{
+    FILE *out = m->family[f].out;
+    const char *name = about[f].name;
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i < LATENCY_BOUNDS; i++) {
+        n += word[i];
+        fprintf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
+                latency_bound[i] / unit, n);
+    }
+    n += word[LATENCY_BOUNDS];
+    fprintf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, n);
+    fprintf(out, "%s_sum %.6f\n%s_count %" PRIu64 "\n", name,
+            (double)word[LATENCY_BOUNDS + 1] / unit, name, n);
+}
+
+static void
+put_replies(struct metrics *m, const uint64_t word[REPLY_CODES])
+{
+    for (unsigned i = 0; i < REPLY_CODES; i++) {
+        char code[8];
+
+        snprintf(code, sizeof code, "%u", reply_codes[i]);
+        if (word[i] > 0)
+            fprintf(begin(m, REPLIES, "code",
+                          reply_codes[i] == 0            ? "none"
+                          : reply_codes[i] == UINT16_MAX ? "other"
+                                                         : code),
+                    "} %" PRIu64 "\n", word[i]);
+    }
+}
+
 static void
 put_daemon(struct metrics *m, const char *program, enum segment_kind kind)
 {
@@ -245,6 +296,8 @@ put_daemon(struct metrics *m, const char *program, enum segment_kind kind)
                 since_s == 0      ? 0
                 : since_s < now_s ? now_s - since_s
                                   : 1);
+        put_histogram(m, FLIGHT, &d.info.stat[QUOTA_FLIGHT_MS], 1e3);
+        put_replies(m, &d.info.stat[QUOTA_REPLIES]);
     }
 }
 
@@ -258,9 +311,13 @@ put_milter(struct metrics *m)
                    {"rejected", HINTS_REJECTED},
                    {"deferred", HINTS_DEFERRED}};
     const struct hints *h = m->look.hints;
+    uint64_t decision_us[LATENCY_WORDS];
 
     if (h == NULL)
         return;
+    for (unsigned i = 0; i < LATENCY_WORDS; i++)
+        decision_us[i] = hints_stat(h, HINTS_DECISION_US + i);
+    put_histogram(m, DECISION, decision_us, 1e6);
     fprintf(begin(m, MILTER_MESSAGES, NULL, NULL), " %" PRIu64 "\n",
             hints_stat(h, HINTS_MESSAGES));
     for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
@@ -291,7 +348,7 @@ print_family(struct metrics *m, enum family f)
                  f < QUOTA_LIMIT ? "What counts now" : "What may be used");
     }
     printf("# HELP %s %s\n# TYPE %s %s\n", name, help, name,
-           about[f].kind == COUNTER ? "counter" : "gauge");
+           kind_name[about[f].kind]);
     fwrite(m->family[f].text, 1, m->family[f].size, stdout);
 }
 

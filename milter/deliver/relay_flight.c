@@ -306,8 +306,11 @@ flight_end(struct flight *f, bool may_exchange, const struct taken *before,
     uint64_t ms = clock_boot_ms(r->env->clock) - f->began_ms;
     char(*enhanced)[16] = calloc(f->n, sizeof *enhanced);
 
+    quota_count_flight(r->env->quota, ms);
     for (size_t i = 0; i < f->n; i++) {
         struct letter_result *x = &f->result[i];
+
+        quota_count_reply(r->env->quota, x->reply.code);
 
         if (enhanced != NULL)
             enhanced_text(&x->reply, enhanced[i]);

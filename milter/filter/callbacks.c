@@ -428,10 +428,14 @@ static sfsistat
 on_eom(SMFICTX *ctx)
 {
     struct connection *c = connection_of(ctx);
+    uint64_t began_us = clock_us();
+    sfsistat status;
 
     if (c == NULL || !c->usable)
         return fail(ctx);
-    return answer(ctx, c, session_eom(c->session, &mta_ops, ctx), 0);
+    status = answer(ctx, c, session_eom(c->session, &mta_ops, ctx), 0);
+    hints_count_decision(shared.env->admit.hints, clock_us() - began_us);
+    return status;
 }
 
 static sfsistat

@@ -486,12 +486,23 @@ hints_count(struct hints *h, enum hints_stat s, uint32_t n)
     put(h, m);
 }
 
+void
+hints_count_decision(struct hints *h, uint64_t us)
+{
+    struct mapping *m = get(h, true);
+
+    if (m != NULL)
+        latency_count(&m->segment.head->stat[HINTS_DECISION_US], us);
+    put(h, m);
+}
+
 uint64_t
-hints_stat(const struct hints *h, enum hints_stat s)
+hints_stat(const struct hints *h, unsigned stat)
 {
     struct mapping *m = get((struct hints *)h, false);
-    uint64_t n =
-        m != NULL && s < HINTS_STATS ? words_get(&m->segment.head->stat[s]) : 0;
+    uint64_t n = m != NULL && stat < HINTS_STATS
+                     ? words_get(&m->segment.head->stat[stat])
+                     : 0;
 
     put((struct hints *)h, m);
     return n;

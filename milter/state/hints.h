@@ -14,6 +14,7 @@
 
 #include "milter/base/clock.h"
 #include "milter/state/segment.h"
+#include "milter/state/statistics.h"
 
 struct hints; /* a handle of this process; any thread */
 
@@ -63,10 +64,13 @@ enum hints_stat {
     HINTS_DEFERRED,
     HINTS_FORGED,
     HINTS_FAILED,
-    HINTS_DROPPED, /* hints and wishes for which there was no slot */
-    HINTS_STATS
+    HINTS_DROPPED,     /* hints and wishes for which there was no slot */
+    HINTS_DECISION_US, /* the first of LATENCY_WORDS */
+    HINTS_STATS = HINTS_DECISION_US + LATENCY_WORDS
 };
 void hints_count(struct hints *h, enum hints_stat s, uint32_t n);
-uint64_t hints_stat(const struct hints *h, enum hints_stat s);
+/* From the end of a message to our answer. */
+void hints_count_decision(struct hints *h, uint64_t us);
+uint64_t hints_stat(const struct hints *h, unsigned stat);
 
 #endif

@@ -178,6 +178,19 @@ quota_ledger_trouble(struct quota *q, bool trouble)
                   trouble ? (uint64_t)(clock_wall_ms(q->clock) / 1000) : 0);
 }
 
+void
+quota_count_flight(struct quota *q, uint64_t ms)
+{
+    latency_count(&q->segment.head->stat[QUOTA_FLIGHT_MS], ms);
+}
+
+void
+quota_count_reply(struct quota *q, uint16_t code)
+{
+    _Static_assert((int)QUOTA_STATS <= (int)SEGMENT_STATS, "a word each");
+    reply_code_count(&q->segment.head->stat[QUOTA_REPLIES], code);
+}
+
 /* ---- one account ---- */
 
 static pthread_mutex_t *

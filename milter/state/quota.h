@@ -22,6 +22,7 @@
 
 #include "milter/base/clock.h"
 #include "milter/state/segment.h"
+#include "milter/state/statistics.h"
 #include "policy/policy.h"
 
 enum account_state {
@@ -287,10 +288,18 @@ void quota_sweep(struct quota *q);
 enum quota_stat {
     QUOTA_LEDGER_TROUBLE_S, /* Unix time since when the ledger cannot be
                              * written; 0 = it can */
+    QUOTA_FLIGHT_MS,        /* the first of LATENCY_WORDS */
+    QUOTA_REPLIES = QUOTA_FLIGHT_MS + LATENCY_WORDS, /* of REPLY_CODES */
+    QUOTA_STATS = QUOTA_REPLIES + REPLY_CODES
 };
 
 /* Tells readers whether the ledger can be written. */
 void quota_ledger_trouble(struct quota *q, bool trouble);
+
+/* A flight to Gmail took so long; and the reply that a recipient of it got, 0 =
+ * none. */
+void quota_count_flight(struct quota *q, uint64_t ms);
+void quota_count_reply(struct quota *q, uint16_t code);
 
 /* Asks the token daemon for a token other than the one with this serial
  * (0 = none yet), and wakes it. */

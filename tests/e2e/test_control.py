@@ -77,9 +77,14 @@ class Control(unittest.TestCase):
                             asked + window["room_returns_in_s"] + 30)
             stack.sim.wait_journal(5, timeout_s=60)
             stack.postfix.wait_empty()
-            self.assertIn(
-                'gmroute_account_deliveries_total{account="sales@example.com",'
-                'outcome="sent"} 5\n', stack.ctl("metrics"))
+            metrics = stack.ctl("metrics")
+            for sample in (
+                    'gmroute_account_deliveries_total{'
+                    'account="sales@example.com",outcome="sent"} 5',
+                    'gmroute_replies_total{code="250"} 5',
+                    'gmroute_delivery_duration_seconds_count 5',
+                    'gmroute_decision_duration_seconds_count 5'):
+                self.assertIn(sample + "\n", metrics)
 
     def refusals(self, stack):
         """What cannot be done is said, and changes nothing."""

@@ -126,6 +126,8 @@ make_hints(const struct policy *p)
     hints_add(h, identity, id, (uint32_t)(time(NULL) / 60), 1);
     hints_count(h, HINTS_MESSAGES, 9);
     hints_count(h, HINTS_ROUTED, 8);
+    hints_count_decision(h, 15);
+    hints_count_decision(h, 600);
 }
 
 int

@@ -377,14 +377,19 @@ def parse_metrics(text):
             assert current not in types, f"{current} stands in two places"
             kind = next(lines).split(" ")
             assert kind[:3] == ["#", "TYPE", current], kind
-            assert kind[3] in ("gauge", "counter") and len(kind) == 4
+            assert kind[3] in ("gauge", "counter", "histogram")
+            assert len(kind) == 4
             types[current] = kind[3]
             continue
         match = SAMPLE.match(line)
         assert match, line
         name, inside, value = match.groups()
-        assert name == current, f"{name} among {current}"
-        assert (types[name] == "counter") == name.endswith("_total"), name
+        if types[current] == "histogram":
+            assert name in [current + part for part in (
+                "_bucket", "_sum", "_count")], f"{name} among {current}"
+        else:
+            assert name == current, f"{name} among {current}"
+        assert (types[current] == "counter") == name.endswith("_total"), name
         labels, at = [], 0
         while inside and at < len(inside):
             label = LABEL.match(inside, at)
@@ -431,6 +436,11 @@ class Metrics(Memory):
                              window_seconds="86400"), 1)
         self.assertEqual(get("daemon_up", program="gmroute-deliver"), 1)
         self.assertEqual(get("milter_recipients_total", action="routed"), 8)
+        self.assertEqual([get("decision_duration_seconds_bucket", le=le)
+                          for le in ("1e-05", "2e-05", "0.0005", "0.001",
+                                     "+Inf")], [0, 1, 1, 2, 2])
+        self.assertAlmostEqual(get("decision_duration_seconds_sum"), 0.000615)
+        self.assertEqual(get("decision_duration_seconds_count"), 2)
 
     def test_nothing_there(self):
         m = parse_metrics(self.ctl("metrics"))
