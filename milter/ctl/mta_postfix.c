@@ -10,6 +10,18 @@
 /* Deliveries at once into one queue label. */
 enum { CONCURRENCY = 10 };
 
+/* A path below the queue directory, relative to it: a chrooted process of
+ * Postfix and one that is not both reach that. */
+static const char *
+in_queue_directory(const char *path)
+{
+    static const char spool[] = "/var/spool/postfix/";
+
+    return strncmp(path, spool, sizeof spool - 1) == 0
+               ? path + sizeof spool - 1
+               : path;
+}
+
 /* Postfix names a milter's socket in its own order. */
 static void
 milter_endpoint(const char *listen, char *ret, size_t size)
@@ -20,19 +32,19 @@ milter_endpoint(const char *listen, char *ret, size_t size)
         snprintf(ret, size, "inet:%s:%.*s", at + 1, (int)(at - listen - 5),
                  listen + 5);
     else if (strncmp(listen, "local:", 6) == 0)
-        snprintf(ret, size, "unix:%s", listen + 6);
+        snprintf(ret, size, "unix:%s", in_queue_directory(listen + 6));
+    else if (strncmp(listen, "unix:", 5) == 0)
+        snprintf(ret, size, "unix:%s", in_queue_directory(listen + 5));
     else if (listen[0] == '/')
-        snprintf(ret, size, "unix:%s", listen);
+        snprintf(ret, size, "unix:%s", in_queue_directory(listen));
     else
         snprintf(ret, size, "%s", listen);
 }
 
-/* The nexthop of one queue label.  A chrooted lmtp(8) and one that is not both
- * reach a path relative to the queue directory. */
+/* The nexthop of one queue label. */
 static void
 nexthop(const char *listen, unsigned queue, char *ret, size_t size)
 {
-    static const char spool[] = "/var/spool/postfix/";
     const char *at = strchr(listen, '@'), *name;
 
     if (strncmp(listen, "inet:", 5) == 0) {
@@ -41,9 +53,7 @@ nexthop(const char *listen, unsigned queue, char *ret, size_t size)
                  listen + 5);
         return;
     }
-    listen += 5;
-    if (strncmp(listen, spool, sizeof spool - 1) == 0)
-        listen += sizeof spool - 1;
+    listen = in_queue_directory(listen + 5);
     name = strrchr(listen, '/');
     snprintf(ret, size, "unix:%.*sq%02u.sock",
              name != NULL ? (int)(name - listen) + 1 : 0, listen, queue);

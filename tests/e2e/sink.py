@@ -52,8 +52,8 @@ class Sink(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, address=("127.0.0.1", 0)):
+        super().__init__(address, _Handler)
         self.port = self.server_address[1]
         self.messages = []
         self._lock = threading.Lock()

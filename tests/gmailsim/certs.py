@@ -14,7 +14,8 @@ import time
 
 KINDS = ("good", "expired", "wrong_name", "self_signed", "no_sni")
 NAMES = ("smtp.gmail.com", "smtp-relay.gmail.com", "oauth2.googleapis.com",
-         "accounts.google.com", "imap.gmail.com", "pop.gmail.com", "localhost")
+         "accounts.google.com", "imap.gmail.com", "pop.gmail.com",
+         "smtp.office365.com", "login.microsoftonline.com", "localhost")
 _LEAF_DAYS = 30
 _MAX_AGE_S = 7 * 86400
 _SAN = ",".join("DNS:" + n for n in NAMES) + ",IP:127.0.0.1,IP:::1"

@@ -47,7 +47,8 @@ class Grants:
     def handle(self, request):
         """Answer one request."""
         self.sim.totals["token_requests"] += 1
-        if request.path == "/token":
+        if request.path == "/token" or \
+                request.path.endswith("/oauth2/v2.0/token"): # Microsoft's
             if request.method != "POST":
                 return Response(405, "POST only\n")
             return self._token(request)

@@ -1,0 +1,369 @@
+# machine - a host of its own for one test: the names, ports and paths of a real one
+# SPDX-License-Identifier: Apache-2.0
+"""The body of a test runs in namespaces of its own (mounts, network, processes,
+host name), in which /etc, /run, /var/spool and so on are in memory, and smtp.gmail.com and Google's token
+endpoint are the simulator at their real names and ports. So commands of the
+documentation, and the files of etc/examples, run there letter for letter, and
+nothing of the host is touched. All processes end with the test. Needs root.
+
+    class Something(unittest.TestCase):
+        @machine.alone
+        def test_something(self):
+            with machine.Machine() as m:
+                ...
+"""
+
+import functools
+import glob
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+
+from tests.e2e.postfix import sections_of
+from tests.e2e.sink import Sink
+from tests.e2e.stack import BUILD, PROGRAMS, ROOT, wait_for
+from tests.gmailsim.client import Sim
+
+INSIDE = "GMROUTE_MACHINE"
+NAMESPACES = ("--mount", "--net", "--uts", "--ipc", "--pid", "--fork",
+              "--kill-child", "--mount-proc")
+HOSTNAME = "relay.example.com"
+# Who is who: all of them addresses of this machine. The relay service has port
+# 465, as Gmail has, so it needs an address of its own.
+GMAIL, RELAY_SERVICE = "203.0.113.1", "203.0.113.2"
+INSIDE_SERVER, PROVIDER = "192.0.2.25", "198.51.100.25"
+HOSTS = {
+    "127.0.0.1": "localhost",
+    "192.0.2.1": HOSTNAME + " relay",
+    INSIDE_SERVER: "mail.lan.example.com",
+    PROVIDER: "smtp.provider.example",
+    GMAIL: "smtp.gmail.com imap.gmail.com pop.gmail.com "
+           "oauth2.googleapis.com accounts.google.com "
+           "smtp.office365.com login.microsoftonline.com",
+    RELAY_SERVICE: "smtp-relay.gmail.com",
+}
+EMPTY = ("/run", "/usr/local/sbin", "/var/lib", "/var/log",
+         "/var/spool")
+SCRATCH = "/run/machine"
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
+CLIENT_ID = "1234567890-example.apps.googleusercontent.com"
+MICROSOFT_ID = "00000000-0000-0000-0000-000000000000"
+SERVICE_ACCOUNT = "gmroute@example-project.iam.gserviceaccount.com"
+PASSWORD = "abcd efgh ijkl mnop"
+REFRESH_TOKEN = "1//example-refresh-token-of-"
+SIM = {
+    "host": GMAIL,
+    "ports": {"smtps": 465, "submission": 587, "token": 443, "imaps": 993,
+              "pops": 995},
+    "accounts": [{"address": name + "@example.com", "app_password": PASSWORD}
+                 for name in ("accounts", "news", "news2")] + [
+        {"address": name + "@example.com", "app_password": PASSWORD,
+         "refresh_tokens": [REFRESH_TOKEN + name]}
+        for name in ("sales", "support", "office")] + [
+        {"address": "news.example@gmail.com", "app_password": PASSWORD}],
+    "auto_accounts": [{"domain": "example.com"}],
+    "clients": [{"client_id": CLIENT_ID, "client_secret": "client-secret"},
+                {"client_id": MICROSOFT_ID}],
+    "service_accounts": [{"email": SERVICE_ACCOUNT, "generate": True}],
+}
+RELAY_SIM = {
+    "host": RELAY_SERVICE, "ports": {"relay_smtps": 465, "relay": 587},
+    "relay": {"allow": [RELAY_SERVICE]}, # whence this machine comes
+    "accounts": [{"address": "postmaster@example.com"}],
+    "auto_accounts": [{"domain": "example.com"}],
+}
+TRANSPORT_MAPS = "inline:{example.com=smtp:[mail.lan.example.com]}"
+# A plain relay as it may have stood for years: mail for the own domain to the
+# mail server inside, everything else to the provider.
+MAIN_CF = """\
+compatibility_level = 3.6
+myhostname = relay.example.com
+myorigin = example.com
+mydestination = localhost
+mynetworks = 127.0.0.0/8, 192.0.2.0/24
+relay_domains = example.com
+transport_maps = %s
+relayhost = [smtp.provider.example]
+inet_interfaces = 127.0.0.1, 192.0.2.1
+inet_protocols = ipv4
+smtp_host_lookup = native
+alias_maps =
+alias_database =
+""" % TRANSPORT_MAPS
+
+
+def alone(method):
+    """A test's body inside a machine of its own."""
+    @functools.wraps(method)
+    def test(self):
+        if INSIDE in os.environ:
+            return method(self)
+        done = subprocess.run(
+            ["unshare", *NAMESPACES, sys.executable, "-B", "-m", "unittest",
+             self.id()], cwd=ROOT, stdin=subprocess.DEVNULL,
+            env={**os.environ, INSIDE: "1"}, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, timeout=300, check=False)
+        if done.returncode != 0:
+            self.fail(done.stdout.decode("utf-8", "replace"))
+        return None
+    return test
+
+
+def run(*words, **more):
+    done = subprocess.run(words, check=False, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=60, **more)
+    if done.returncode != 0:
+        raise RuntimeError("%s: status %d\n%s" % (
+            " ".join(words), done.returncode,
+            (done.stdout + done.stderr).decode("utf-8", "replace")))
+    return done.stdout
+
+
+def write(path, text, mode=0o644):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+    os.chmod(path, mode)
+
+
+def mount(what, where, *options):
+    run("mount", *options, what, where)
+
+
+class Syslog:
+    """What the daemons and Postfix log, in /var/log/mail.log."""
+
+    FILE = "/var/log/mail.log"
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind("/dev/log")
+        os.chmod("/dev/log", 0o666)
+        write(self.FILE, "")
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with open(self.FILE, "ab", buffering=0) as f:
+            while True:
+                line = self.socket.recv(65536).rstrip(b"\0\n")
+                # <priority>Mon dd hh:mm:ss text; the host's name is added.
+                line = line.partition(b">")[2]
+                f.write(line[:15] + b" relay" + line[15:] + b"\n")
+
+    def text(self):
+        with open(self.FILE, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+
+class Machine:
+    """What the machine has when a reader begins: the plain relay, running;
+    our programs in /usr/local/sbin; Gmail, the mail server inside and the
+    provider (`local` and `internet`, sinks)."""
+
+    SOCKETS = "/var/spool/postfix/gmroute"
+
+    def __init__(self, mta="postfix"):
+        self.mta = mta
+        self.sim = self.relay_sim = self.log = None
+        self.local = self.internet = None
+        self.started = []
+
+    def __enter__(self):
+        if INSIDE not in os.environ:
+            raise RuntimeError("not inside: a test of this needs @alone")
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_unused):
+        self.stop()
+
+    def start(self):
+        self.prepare()
+        self.log = Syslog()
+        self.local = Sink((INSIDE_SERVER, 25))
+        self.internet = Sink((PROVIDER, 25))
+        self.sim = Sim.start(SIM)
+        self.relay_sim = Sim.start(RELAY_SIM)
+        self.trust([self.sim.ca_file, self.relay_sim.ca_file])
+        if self.mta == "postfix":
+            self.install_postfix()
+
+    def stop(self):
+        self.stop_daemons()
+        if self.mta == "postfix":
+            subprocess.run(["postfix", "stop"], check=False,
+                           capture_output=True)
+        for thing in (self.local, self.internet, self.sim, self.relay_sim):
+            if thing:
+                thing.stop()
+
+    # --- the host
+
+    def prepare(self):
+        for path in EMPTY:
+            mount("none", path, "-t", "tmpfs", "-o", "mode=755")
+        self.make_etc()
+        self.make_devices()
+        run("ip", "link", "set", "lo", "up")
+        for address in HOSTS:
+            if not address.startswith("127."):
+                run("ip", "address", "add", address + "/32", "dev", "lo")
+        run("hostname", HOSTNAME)
+        write("/etc/hosts", "".join("%s %s\n" % row
+                                    for row in HOSTS.items()))
+        write("/etc/nsswitch.conf", "hosts: files\npasswd: files\n"
+              "group: files\n")
+        os.environ["PATH"] = ("/usr/local/sbin:/usr/local/bin:/usr/sbin:"
+                              "/usr/bin:/sbin:/bin")
+        for path in PROGRAMS.values():
+            os.symlink(os.path.join(BUILD, path),
+                       "/usr/local/sbin/" + os.path.basename(path))
+
+    @staticmethod
+    def make_etc():
+        """A copy of /etc in memory."""
+        new = SCRATCH + "/etc"
+        os.makedirs(new)
+        run("cp", "-a", "/etc/.", new)
+        mount(new, "/etc", "--bind")
+        for name in ("gmroute", "mail", "ssl/certs"):
+            shutil.rmtree("/etc/" + name, ignore_errors=True)
+        os.mkdir("/etc/ssl/certs")
+
+    @staticmethod
+    def make_devices():
+        """/dev with what programs need, and a /dev/log of our own."""
+        new = SCRATCH + "/dev"
+        os.mkdir(new)
+        mount("none", new, "-t", "tmpfs", "-o", "mode=755")
+        for name in DEVICES:
+            write(new + "/" + name, "")
+            mount("/dev/" + name, new + "/" + name, "--bind")
+        os.symlink("/proc/self/fd", new + "/fd")
+        for number, name in enumerate(("stdin", "stdout", "stderr")):
+            os.symlink("/proc/self/fd/%d" % number, new + "/" + name)
+        os.mkdir(new + "/shm", 0o1777)
+        mount(new, "/dev", "--move")
+
+    @staticmethod
+    def trust(ca_files):
+        """These authorities become the host's."""
+        with open("/etc/ssl/certs/ca-certificates.crt", "w",
+                  encoding="ascii") as bundle:
+            for number, ca_file in enumerate(ca_files):
+                with open(ca_file, encoding="ascii") as f:
+                    text = f.read()
+                bundle.write(text)
+                write("/etc/ssl/certs/sim%d.pem" % number, text)
+        run("openssl", "rehash", "/etc/ssl/certs")
+
+    @staticmethod
+    def install_postfix():
+        """As Debian's package leaves it, chroot and all, and then as a relay
+        is configured."""
+        shutil.copy("/usr/share/postfix/master.cf.dist",
+                    "/etc/postfix/master.cf")
+        write("/etc/postfix/main.cf", MAIN_CF)
+        for path in ("/var/spool/postfix", "/var/lib/postfix"):
+            os.mkdir(path, 0o755)
+        shutil.chown("/var/lib/postfix", "postfix", "postfix")
+        os.mkdir("/var/spool/postfix/etc")
+        for name in ("hosts", "nsswitch.conf", "services"):
+            shutil.copy("/etc/" + name, "/var/spool/postfix/etc/" + name)
+        run("postfix", "start")  # makes what is missing
+
+    # --- gmroute
+
+    def stop_daemons(self):
+        """Ours, wherever they were started."""
+        pids = [int(p) for name in ("milter", "deliver", "token")
+                for p in self.pids("gmroute-" + name)]
+        for pid in pids:
+            os.kill(pid, 15)
+        wait_for("our daemons to end", lambda: not any(
+            self.runs(pid) for pid in pids), 45)
+
+    @staticmethod
+    def runs(pid):
+        """Whether it does; one that nobody has waited for does not."""
+        try:
+            with open("/proc/%d/stat" % pid, encoding="ascii") as f:
+                return f.read().rpartition(")")[2].split()[0] != "Z"
+        except FileNotFoundError:
+            return False
+
+    @staticmethod
+    def pids(program):
+        found = []
+        for path in glob.glob("/proc/[0-9]*/cmdline"):
+            try:
+                with open(path, "rb") as f:
+                    first = f.read().partition(b"\0")[0].decode()
+            except OSError:
+                continue
+            if os.path.basename(first) == program:
+                found.append(path.split("/")[2])
+        return found
+
+    def start_daemons(self):
+        """With /etc/gmroute/gmroute.yaml; returns when they are ready."""
+        before = self.log.text().count(" ready: ")
+        for name in ("token", "deliver", "milter"):
+            self.started.append(subprocess.Popen(
+                ["gmroute-" + name], stdin=subprocess.DEVNULL,
+                start_new_session=True))
+        wait_for("our daemons to be ready:\n" + self.log.text()[-2000:],
+                 lambda: self.log.text().count(" ready: ") == before + 3)
+
+    def service_account_key(self):
+        """As Google's console gives it away."""
+        with open(self.sim.service_accounts[SERVICE_ACCOUNT],
+                  encoding="utf-8") as f:
+            key = json.load(f)
+        key["token_uri"] = "https://oauth2.googleapis.com/token"
+        return json.dumps(key, indent=2) + "\n"
+
+    @staticmethod
+    def socket_directory():
+        """For both sockets: Postfix reaches them in its chroot, and nobody
+        else does."""
+        if not os.path.isdir(Machine.SOCKETS):
+            run("install", "-d", "-o", "root", "-g", "postfix", "-m", "2750",
+                Machine.SOCKETS)
+
+    @staticmethod
+    def apply_mta_config():
+        """What `gmroutectl mta-config postfix` prints, into Postfix."""
+        sections = sections_of(run("gmroutectl", "mta-config",
+                                   "postfix").decode())
+        run("postconf", "-MX", "bounce/unix", "defer/unix", "trace/unix")
+        for name, text in sections.items():
+            path = os.path.join("/etc/postfix", name)
+            if name == "main.cf":
+                # Beside what is there.
+                text = text.replace("transport_maps =",
+                                    "transport_maps = " + TRANSPORT_MAPS)
+            with open(path, "a", encoding="ascii") as f:
+                f.write(text)
+        run("postfix", "reload")
+
+    def wait_smtp(self):
+        """Until the MTA answers."""
+        def answers():
+            with socket.socket() as s:
+                s.settimeout(5)
+                try:
+                    s.connect((HOSTNAME, 25))
+                    return s.recv(4) == b"220 "
+                except OSError:
+                    return False
+        wait_for("the MTA", answers)

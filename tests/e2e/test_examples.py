@@ -1,0 +1,122 @@
+# test_examples - each file of etc/examples does what it says
+# SPDX-License-Identifier: Apache-2.0
+"""Each is copied to /etc/gmroute/gmroute.yaml of a machine of its own, as a
+person would, and mail is sent through it: by a real Postfix as Debian sets it
+up, to a simulated Gmail at its real name and port."""
+
+import os
+import shutil
+import smtplib
+import unittest
+
+from tests.e2e import machine
+from tests.e2e.machine import HOSTNAME, Machine, run, write
+from tests.e2e.stack import ROOT, message, wait_for
+
+EXAMPLES = os.path.join(ROOT, "etc/examples")
+LIST = [("List-Unsubscribe", "<mailto:leave@example.com>")]
+INTERNET = "the internet"       # as the plain relay always sent it
+
+# For each file: sender, more of the message, and who logs in at Google for it
+# (or INTERNET, or the code with which it is refused).
+CASES = {
+    "one-account.yaml": [
+        ("ann@example.com", {}, "office@example.com"),
+        ("root@backup.example.com", {}, "office@example.com"),
+        ("dora@example.org", {}, INTERNET)],
+    "departments.yaml": [
+        ("ben@example.com", {}, "sales@example.com"),
+        ("help@example.com", {}, "support@example.com"),
+        ("invoice@example.com", {}, "accounts@example.com"),
+        ("dora@example.com", {}, INTERNET)],
+    "employees.yaml": [
+        ("ann@example.com", {"login": "ann"}, "ann@example.com"),
+        ("carl+list@example.com", {"login": "carl+list@example.com"},
+         "carl@example.com"),
+        ("ann@example.com", {"login": "mallory"}, INTERNET),
+        ("scanner@example.com", {"client": "192.0.2.5"},
+         "devices@example.com")],
+    "newsletter.yaml": [
+        ("news@example.com", {"headers": LIST},
+         ("news@example.com", "news2@example.com", "news.example@gmail.com")),
+        ("news@example.com", {}, 550),
+        ("editor@example.com", {}, "news@example.com")],
+    "workspace-relay.yaml": [
+        ("ann@example.com", {}, "ann@example.com"),
+        ("dora@example.org", {}, INTERNET)],
+    "microsoft365.yaml": [
+        ("office@example.com", {}, "office@example.com"),
+        ("ann@example.com", {}, INTERNET)],
+}
+SECRETS = {
+    "corp.secret": "client-secret",
+    **{name + ".token": machine.REFRESH_TOKEN + name
+       for name in ("sales", "support", "office")},
+}
+
+
+class Examples(unittest.TestCase):
+    def test_every_example_is_run(self):
+        self.assertEqual(sorted(os.listdir(EXAMPLES)), sorted(CASES))
+
+    @machine.alone
+    def test_they_send_through_the_right_account(self):
+        with Machine() as m:
+            # Tests log in by XCLIENT.
+            run("postconf", "-e", "smtpd_authorized_xclient_hosts=192.0.2.1")
+            for number, (name, cases) in enumerate(sorted(CASES.items())):
+                with self.subTest(name):
+                    self.install(m, name)
+                    if number == 0:  # all have the same sockets
+                        m.apply_mta_config()
+                    for at, (sender, more, want) in enumerate(cases):
+                        recipient = "%d.%d@far.example" % (number, at)
+                        self.check(m, sender, recipient, dict(more), want)
+                m.stop_daemons()
+
+    @staticmethod
+    def install(m, name):
+        for path in ("/etc/gmroute", "/var/lib/gmroute", "/run/gmroute"):
+            shutil.rmtree(path, ignore_errors=True)
+            os.mkdir(path, 0o755)
+        shutil.copy(os.path.join(EXAMPLES, name), "/etc/gmroute/gmroute.yaml")
+        os.mkdir("/etc/gmroute/secrets", 0o700)
+        secrets = {**SECRETS,
+                   "service-account.json": m.service_account_key()}
+        for account in ("office", "accounts", "news", "news2", "gmail"):
+            secrets[account + ".pw"] = machine.PASSWORD
+        for secret, text in secrets.items():
+            write("/etc/gmroute/secrets/" + secret, text, 0o600)
+        run("gmroutectl", "check")
+        m.socket_directory()
+        m.start_daemons()
+
+    def check(self, m, sender, recipient, more, want):
+        text = message(sender, [recipient], headers=more.get("headers", ()))
+        sims = (m.sim, m.relay_sim)
+        try:
+            with smtplib.SMTP(HOSTNAME, 25, timeout=60) as c:
+                c.ehlo("client.example.com")
+                for key, word in (("login", "LOGIN="), ("client", "ADDR=")):
+                    if key in more:
+                        c.docmd("XCLIENT", word + more[key].replace("+", "+2B"))
+                        c.ehlo("client.example.com")
+                c.sendmail(sender, [recipient], text)
+        except smtplib.SMTPDataError as error:
+            self.assertEqual(error.smtp_code, want)
+            return
+        self.assertNotIsInstance(want, int, "not refused")
+        if want == INTERNET:
+            m.internet.wait_to(recipient)
+            return
+        found = wait_for(recipient + " at Google\n" + m.log.text()[-3000:],
+                         lambda: [e for sim in sims
+                                  for e in sim.journal(content=False)
+                                  if recipient in e["recipients"]])
+        self.assertEqual(len(found), 1)
+        self.assertIn(found[0]["account"],
+                      want if isinstance(want, tuple) else (want,))
+
+
+if __name__ == "__main__":
+    unittest.main()
