@@ -72,7 +72,7 @@ class Examples(unittest.TestCase):
                     for at, (sender, more, want) in enumerate(cases):
                         recipient = "%d.%d@far.example" % (number, at)
                         self.check(m, sender, recipient, dict(more), want)
-                m.stop_daemons()
+                m.kill_daemons()
 
     @staticmethod
     def install(m, name):
