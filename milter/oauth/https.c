@@ -3,11 +3,15 @@
  */
 #include "milter/oauth/https.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <time.h>
 
 #include <curl/curl.h>
+#include <openssl/ssl.h>
 
 #include "milter/oauth/wipe.h"
 
@@ -19,7 +23,128 @@ https_start(void)
                                 wipe_calloc) == CURLE_OK;
 }
 
+/* ---- lines ---- */
+
+enum {
+    LINES_MAX = 32,
+    IDLE_S = 100,     /* Google hangs up after some minutes */
+    LIFETIME_S = 900, /* names and trusted CAs are looked up again */
+};
+
+/* What outlives a request: its connection, TLS sessions and addresses, and
+ * nothing that was said.  libcurl cannot share these between requests at the
+ * same time, so each takes a line for itself, the one used last first: the
+ * others grow old and are hung up. */
+struct line {
+    CURLSH *share;
+    time_t used_s;
+};
+
+static struct {
+    pthread_mutex_t lock;
+    struct line at[LINES_MAX];
+    unsigned n;
+} lines = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static time_t
+now_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_BOOTTIME, &t);
+    return t.tv_sec;
+}
+
+static CURLSH *
+new_share(void)
+{
+    CURLSH *share = curl_share_init();
+
+    if (share != NULL &&
+        (curl_share_setopt(share, CURLSHOPT_SHARE, CURL_LOCK_DATA_CONNECT) !=
+             CURLSHE_OK ||
+         curl_share_setopt(share, CURLSHOPT_SHARE,
+                           CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_OK ||
+         curl_share_setopt(share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS) !=
+             CURLSHE_OK)) {
+        curl_share_cleanup(share);
+        share = NULL;
+    }
+    return share;
+}
+
+/* NULL = out of memory: the request can do without. */
+static CURLSH *
+take_line(void)
+{
+    CURLSH *share = NULL;
+
+    pthread_mutex_lock(&lines.lock);
+    if (lines.n > 0)
+        share = lines.at[--lines.n].share;
+    pthread_mutex_unlock(&lines.lock);
+    return share != NULL ? share : new_share();
+}
+
+/* Hangs up what nobody has used since `before_s`; the lock is held. */
+static void
+hang_up(time_t before_s)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < lines.n; i++)
+        if (lines.at[i].used_s < before_s)
+            curl_share_cleanup(lines.at[i].share);
+        else
+            lines.at[kept++] = lines.at[i];
+    lines.n = kept;
+}
+
+static void
+give_back(CURLSH *share)
+{
+    time_t s = now_s();
+
+    if (share == NULL)
+        return;
+    pthread_mutex_lock(&lines.lock);
+    hang_up(s - IDLE_S);
+    if (lines.n < LINES_MAX)
+        lines.at[lines.n++] = (struct line){share, s};
+    else
+        curl_share_cleanup(share);
+    pthread_mutex_unlock(&lines.lock);
+}
+
+void
+https_stop(void)
+{
+    pthread_mutex_lock(&lines.lock);
+    hang_up(now_s() + 1);
+    pthread_mutex_unlock(&lines.lock);
+}
+
 /* ---- what libcurl calls ---- */
+
+/* A connection that stays open is nothing for the commands of `alert:`. */
+static curl_socket_t
+on_socket(void *cookie, curlsocktype purpose, struct curl_sockaddr *a)
+{
+    (void)cookie;
+    (void)purpose;
+    return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+}
+
+/* Nor does it keep what it has decrypted. */
+static CURLcode
+on_tls(CURL *c, void *ctx, void *cookie)
+{
+    (void)c;
+    (void)cookie;
+    SSL_CTX_set_options(ctx, SSL_OP_CLEANSE_PLAINTEXT);
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
+    return CURLE_OK;
+}
 
 static size_t
 on_body(char *data, size_t size, size_t n, void *cookie)
@@ -96,6 +221,7 @@ set_up_tls(CURL *c, const struct https_request *q)
     bad |= curl_easy_setopt(c, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
     bad |= curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 1L);
     bad |= curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 2L);
+    bad |= curl_easy_setopt(c, CURLOPT_SSL_CTX_FUNCTION, on_tls);
     if (q->ca_file != NULL) {
         bad |= curl_easy_setopt(c, CURLOPT_CAINFO, q->ca_file);
         /* Else the system's directory would be trusted besides. */
@@ -118,6 +244,9 @@ set_up(CURL *c, const struct https_request *q, struct curl_slist *to)
     bad |= curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE, (long)q->form_len);
     bad |= curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)q->timeout_ms);
     bad |= curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    bad |= curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+    bad |= curl_easy_setopt(c, CURLOPT_MAXAGE_CONN, (long)IDLE_S);
+    bad |= curl_easy_setopt(c, CURLOPT_MAXLIFETIME_CONN, (long)LIFETIME_S);
     bad |= curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     bad |= curl_easy_setopt(c, CURLOPT_USERAGENT, "gmroute/" GMROUTE_VERSION);
     if (to != NULL) {
@@ -169,6 +298,7 @@ void
 https_post(const struct https_request *q, struct https_answer *ret)
 {
     struct progress p = {curl_easy_init(), q->stop};
+    CURLSH *line = take_line();
     char reason[CURL_ERROR_SIZE] = "";
     struct curl_slist *to = NULL;
     CURLcode code;
@@ -181,6 +311,7 @@ https_post(const struct https_request *q, struct https_answer *ret)
                  "the request cannot be set up: out of memory?");
         goto done;
     }
+    curl_easy_setopt(p.c, CURLOPT_SHARE, line);
     code = perform(p.c, &p, reason, ret);
     if (code == CURLE_OK)
         take_answer(p.c, ret);
@@ -188,7 +319,8 @@ https_post(const struct https_request *q, struct https_answer *ret)
         snprintf(ret->error, sizeof ret->error, "%.150s",
                  sentence(code, ret, reason));
 done:
-    curl_easy_cleanup(p.c);
+    curl_easy_cleanup(p.c); /* with all that it holds of the request */
+    give_back(line);
     curl_slist_free_all(to);
 }
 

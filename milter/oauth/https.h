@@ -36,7 +36,12 @@ struct https_answer {
 /* Once, before threads; memory of libcurl is wiped from then on (wipe.h). */
 bool https_start(void);
 
-/* Blocks; any thread.  Redirects are not followed. */
+/* Hangs up; no request may be under way. */
+void https_stop(void);
+
+/* Blocks; any thread.  Redirects are not followed.  The connection stays open
+ * for the next one.  A request that one which stayed open turned out to be too
+ * old for is made again on a new one. */
 void https_post(const struct https_request *q, struct https_answer *ret);
 void https_answer_free(struct https_answer *a);
 

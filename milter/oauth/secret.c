@@ -238,28 +238,68 @@ write_new(const char *path, const char *text, const char *tail,
     return ok;
 }
 
+/* New file, rename, fsync of the folder: whoever reads finds one or the other,
+ * whole. */
+static bool
+replace(const char *path, const char *text, const char *tail,
+        const struct owner *owner)
+{
+    char fresh[PATH_MAX + 8], folder[PATH_MAX + 8];
+    const char *slash = strrchr(path, '/');
+    int error;
+
+    snprintf(fresh, sizeof fresh, "%s.new", path);
+    snprintf(folder, sizeof folder, "%.*s",
+             slash == NULL ? 1 : (int)(slash - path) + 1,
+             slash == NULL ? "." : path);
+    if (!write_new(fresh, text, tail, owner) || rename(fresh, path) != 0) {
+        error = errno;
+        unlink(fresh);
+        errno = error;
+        return false;
+    }
+    return fsync_directory(folder);
+}
+
+/* The folder for what is ours. */
+static bool
+make_folder(const char *directory)
+{
+    char folder[PATH_ROOM];
+
+    snprintf(folder, sizeof folder, "%s/tokens", directory);
+    return mkdir(folder, 0700) == 0 ? fsync_directory(directory)
+                                    : errno == EEXIST;
+}
+
+static bool
+store(const char *directory, const char *path, const char *text,
+      const char *tail, char *err, size_t err_size)
+{
+    if (make_folder(directory) && replace(path, text, tail, NULL))
+        return true;
+    snprintf(err, err_size, "%s: %s", path, strerror(errno));
+    return false;
+}
+
+bool
+secret_replace(const char *directory, const char *path, const char *text,
+               char *err, size_t err_size)
+{
+    return store(directory, path, text, "", err, err_size);
+}
+
 bool
 secret_store(const char *directory, uint64_t account,
              const struct refresh_token *t, char *err, size_t err_size)
 {
-    char folder[PATH_ROOM], path[PATH_ROOM], fresh[PATH_ROOM + 8];
-    char tail[HEX_LEN + 3] = "\n";
+    char path[PATH_ROOM], tail[HEX_LEN + 3] = "\n";
 
     if (!rotated_path(directory, account, path, err, err_size))
         return false;
-    snprintf(folder, sizeof folder, "%s/tokens", directory);
-    snprintf(fresh, sizeof fresh, "%s.new", path);
     to_hex(t->origin, tail + 1);
     memcpy(tail + 1 + HEX_LEN, "\n", 2);
-    if ((mkdir(folder, 0700) == 0 ? !fsync_directory(directory)
-                                  : errno != EEXIST) ||
-        !write_new(fresh, t->text, tail, NULL) || rename(fresh, path) != 0 ||
-        !fsync_directory(folder)) {
-        snprintf(err, err_size, "%s: %s", path, strerror(errno));
-        unlink(fresh);
-        return false;
-    }
-    return true;
+    return store(directory, path, t->text, tail, err, err_size);
 }
 
 bool
@@ -267,31 +307,16 @@ secret_install(const char *path, const char *token, uid_t user, gid_t group,
                char *err, size_t err_size)
 {
     struct owner owner = {user, group};
-    char *real = realpath(path, NULL), fresh[PATH_MAX + 8];
-    char *slash;
+    char *real = realpath(path, NULL);
     bool ok;
 
     /* A link stays one: it is where it leads to that is replaced. */
     if (real == NULL && errno == ENOENT)
         real = strdup(path);
-    if (real == NULL || strlen(real) >= PATH_MAX) {
+    ok = real != NULL && strlen(real) < PATH_MAX &&
+         replace(real, token, "\n", &owner);
+    if (!ok)
         snprintf(err, err_size, "%s: %s", path, strerror(errno));
-        free(real);
-        return false;
-    }
-    snprintf(fresh, sizeof fresh, "%s.new", real);
-    ok = write_new(fresh, token, "\n", &owner) && rename(fresh, real) == 0;
-    if (!ok) {
-        snprintf(err, err_size, "%s: %s", path, strerror(errno));
-        unlink(fresh);
-    }
-    slash = strrchr(real, '/');
-    if (slash != NULL)
-        slash[slash == real] = '\0';
-    if (ok && !fsync_directory(slash != NULL ? real : ".")) {
-        snprintf(err, err_size, "%s: %s", path, strerror(errno));
-        ok = false;
-    }
     free(real);
     return ok;
 }

@@ -217,6 +217,7 @@ main(int argc, char **argv)
         status = 0;
     }
     refresher_free(t.refresher);
+    https_stop();
     alerter_free(t.alerter);
     quota_reader_free(t.quota);
     hints_free(t.hints);

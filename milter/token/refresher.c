@@ -83,6 +83,21 @@ adopted_ms(const struct token_status *s, int64_t wall_ms)
     return left_ms > 0 ? (uint64_t)left_ms : 0;
 }
 
+/* What the configuration says of it. */
+static void
+configure(struct refresher *r, struct entry *e, const struct account *a)
+{
+    e->is_template = a->is_template;
+    e->has_refresh = a->auth == AUTH_REFRESH_TOKEN;
+    if (e->has_refresh && e->used_s == 0) {
+        int64_t used_s = last_used_find(&r->last_used, e->status.id);
+
+        /* Our own memory may be newer. */
+        e->used_s = used_s > e->status.fetched_at_s ? used_s
+                                                    : e->status.fetched_at_s;
+    }
+}
+
 static struct entry *
 add(struct refresher *r, const struct mailbox *m, const char *identity)
 {
@@ -103,7 +118,7 @@ add(struct refresher *r, const struct mailbox *m, const char *identity)
     }
     e->status.id = m->id;
     snprintf(e->status.identity, sizeof e->status.identity, "%s", identity);
-    e->is_template = m->account->is_template;
+    configure(r, e, m->account);
     e->client = c;
     e->next = r->table[m->id % REFRESHER_TABLE];
     r->table[m->id % REFRESHER_TABLE] = e;
@@ -152,7 +167,7 @@ ask(struct refresher *r, struct entry *e, int64_t *skew_s,
         .post = r->o.post,
         .stop = &r->stopping,
         .skew_s = *skew_s,
-        .used_s = e->status.fetched_at_s,
+        .used_s = e->used_s,
         .unsaved = &e->unsaved,
     };
 
@@ -230,20 +245,20 @@ worker(void *cookie)
 
     pthread_mutex_lock(&r->lock);
     while (!atomic_load(&r->stopping)) {
-        struct entry *e = r->ready;
+        struct entry *e;
 
+        if (refresher_uses_due(r, clock_boot_ms(r->o.clock)))
+            refresher_uses_save(r);
+        e = (struct entry *)queue_take(&r->queue);
         if (e == NULL) {
             pthread_cond_wait(&r->work, &r->lock);
             continue;
         }
-        r->ready = e->ready;
-        if (r->ready == NULL)
-            r->ready_end = &r->ready;
-        e->ready = NULL;
         if (!e->gone)
             work_off(r, e);
         else
             end_probe(r, e);
+        e->queued.awaited = false;
         e->job = JOB_NONE;
         if (e->gone)
             refresher_entry_free(e);
@@ -260,10 +275,10 @@ refresher_new(const struct refresher_options *o)
     if (r == NULL)
         return NULL;
     r->o = *o;
-    r->ready_end = &r->ready;
     r->started_ms = clock_boot_ms(o->clock);
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->work, NULL);
+    refresher_uses_load(r);
     r->worker = calloc(o->workers, sizeof *r->worker);
     while (r->worker != NULL && r->n_workers < o->workers &&
            pthread_create(&r->worker[r->n_workers], NULL, worker, r) == 0)
@@ -273,6 +288,24 @@ refresher_new(const struct refresher_options *o)
         return NULL;
     }
     return r;
+}
+
+static void
+free_entries(struct refresher *r)
+{
+    struct entry *e;
+
+    while ((e = (struct entry *)queue_take(&r->queue)) != NULL)
+        if (e->gone)
+            refresher_entry_free(e); /* the queue alone knew it */
+    queue_free(&r->queue);
+    for (unsigned i = 0; i < REFRESHER_TABLE; i++)
+        while ((e = r->table[i]) != NULL) {
+            r->table[i] = e->next;
+            if (e->unsaved.text != NULL)
+                save(r, e); /* the last chance */
+            refresher_entry_free(e);
+        }
 }
 
 void
@@ -286,15 +319,12 @@ refresher_free(struct refresher *r)
     pthread_mutex_unlock(&r->lock);
     for (unsigned i = 0; i < r->n_workers; i++)
         pthread_join(r->worker[i], NULL);
-    for (unsigned i = 0; i < REFRESHER_TABLE; i++)
-        while (r->table[i] != NULL) {
-            struct entry *e = r->table[i];
-
-            r->table[i] = e->next;
-            if (e->unsaved.text != NULL)
-                save(r, e); /* the last chance */
-            refresher_entry_free(e);
-        }
+    pthread_mutex_lock(&r->lock);
+    if (r->uses_changed)
+        refresher_uses_save(r);
+    pthread_mutex_unlock(&r->lock);
+    last_used_free(&r->last_used);
+    free_entries(r);
     while (r->clients != NULL) {
         struct client *c = r->clients;
 
@@ -329,6 +359,7 @@ look_again(struct refresher *r, const struct policy *p)
                     end_probe(r, e);
                     e->client = c;
                 } /* without memory it keeps the old one */
+                configure(r, e, m.account);
                 if (e->status.state != TOKEN_OK)
                     e->due_ms = now_ms;
                 at = &e->next;
@@ -390,6 +421,8 @@ refresher_want(struct refresher *r, const char *identity,
             e->status.expires_at_s * 1000 <= clock_wall_ms(r->o.clock);
 
         e->wanted_ms = now_ms;
+        if (useless)
+            queue_hurry(&r->queue, &e->queued);
         /* Lasting failures wait for a person, not for the next message. */
         if (useless && e->job != JOB_ASK && e->job != JOB_PROBE &&
             (e->status.state == TOKEN_OK || e->status.state == TOKEN_NONE)) {
@@ -462,9 +495,10 @@ refresher_tick(struct refresher *r)
 {
     struct conf *conf = conf_ref(r->o.conf);
     uint64_t now_ms = clock_boot_ms(r->o.clock);
-    bool any = false;
+    bool any;
 
     pthread_mutex_lock(&r->lock);
+    any = refresher_uses_due(r, now_ms);
     refresher_thin(r, now_ms);
     for (unsigned i = 0; i < REFRESHER_TABLE; i++)
         for (struct entry *e = r->table[i]; e != NULL; e = e->next) {
@@ -474,13 +508,17 @@ refresher_tick(struct refresher *r)
             e->job = what_is_due(conf->policy, e, now_ms);
             if (e->job == JOB_NONE)
                 continue;
+            e->queued.ends_s = e->status.expires_at_s;
+            e->queued.due_ms = e->due_ms;
+            if (!queue_put(&r->queue, &e->queued)) {
+                e->job = JOB_NONE; /* without memory: at the next tick */
+                continue;
+            }
             /* One probe at a time: the others find the client not due. */
             if (e->job == JOB_PROBE) {
                 e->client->probing = true;
                 e->client->due_ms = UINT64_MAX;
             }
-            *r->ready_end = e;
-            r->ready_end = &e->ready;
             any = true;
         }
     if (any)

@@ -149,9 +149,9 @@ note_life(const struct refresher *r, const struct entry *e,
     if (a->class == OAUTH2_OK)
         note(r, ALERT_UNUSED, who, "ok", "");
     else if (a->unused_s >= UNUSED_S &&
-             (e->status.fetched_at_s != 0 ||
+             (e->used_s != 0 ||
               clock_boot_ms(r->o.clock) - r->started_ms >= DAY_MS))
-        /* Just started, nobody knows of its use before. */
+        /* Just started for the first time, nobody knows of its use before. */
         note(r, ALERT_UNUSED, who, "unused",
              "not used for five months; after six it is gone: see gmroutectl "
              "tokens why it cannot be");
@@ -208,6 +208,8 @@ publish_token(struct refresher *r, struct entry *e,
     e->fetched_ms = clock_boot_ms(r->o.clock);
     s->error[0] = 0;
     s->fetched_at_s = wall_ms / 1000;
+    e->used_s = s->fetched_at_s;
+    r->uses_changed |= e->has_refresh;
     s->expires_at_s = wall_ms / 1000 + a->expires_in_s;
     /* Counts on over restarts: the agent compares serials. */
     s->serial =

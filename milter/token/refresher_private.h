@@ -11,7 +11,9 @@
 #include <pthread.h>
 
 #include "milter/oauth/grant.h"
+#include "milter/token/last_used.h"
 #include "milter/token/refresher.h"
+#include "milter/token/refresher_queue.h"
 
 enum { REFRESHER_TABLE = 16384 };
 
@@ -36,12 +38,14 @@ enum job {
 
 /* One account's token. */
 struct entry {
-    struct entry *next;  /* in the table */
-    struct entry *ready; /* in the workers' queue */
+    struct queued queued; /* the first: a pointer to it is one to this */
+    struct entry *next;   /* in the table */
     struct client *client;
     enum job job; /* a worker has it, or it is queued */
     bool gone;    /* dropped meanwhile */
     bool is_template;
+    bool has_refresh; /* a refresh token, which dies when it is not used */
+    int64_t used_s;   /* of that: Unix time, as far as is known; 0 = is not */
     struct token_status status;
     uint64_t due_ms;  /* boot clock */
     uint64_t save_ms; /* next try to store `unsaved` */
@@ -59,9 +63,13 @@ struct refresher {
     pthread_cond_t work;
     atomic_bool stopping;
     uint64_t started_ms, thin_ms;
+    struct last_used last_used; /* as on disk */
+    bool uses_changed;          /* since then */
+    bool uses_busy;             /* a worker writes them */
+    uint64_t uses_ms;           /* not before */
     struct entry *table[REFRESHER_TABLE];
     struct client *clients;
-    struct entry *ready, **ready_end;
+    struct queue queue; /* for the workers */
     unsigned n_workers;
     pthread_t *worker;
 };
@@ -72,6 +80,12 @@ void refresher_entry_free(struct entry *e);
 /* When the book is nearly full: leaves out the mailboxes of templates that were
  * wanted least recently (refresher_thin.c).  The lock is held. */
 void refresher_thin(struct refresher *r, uint64_t now_ms);
+
+/* When each refresh token was last used, from and to disk (refresher_uses.c).
+ * The lock is held, and given back while it is written. */
+void refresher_uses_load(struct refresher *r);
+bool refresher_uses_due(const struct refresher *r, uint64_t now_ms);
+void refresher_uses_save(struct refresher *r);
 
 /* Takes in the answer for e; its stamps are those of now. */
 void refresher_apply(struct refresher *r, struct entry *e,

@@ -46,8 +46,8 @@ def cpu_s(pid):
 
 
 def measure(count, life_s, seconds):
-    """{"late": accounts seen without a valid token (second, state, expiry), "issued": requests for each
-    account, "per_second": requests, "cpu_s": of the daemon, ...}"""
+    """{"late": accounts seen without a valid token (second, state, expiry,
+    error), "issued": requests for each account, "per_second": requests, "cpu_s": of the daemon, ...}"""
     with TokenOnly(count, life_s) as stack:
         pid = stack.token.process.pid
         begin = time.monotonic()
@@ -61,7 +61,8 @@ def measure(count, life_s, seconds):
             time.sleep(max(0, start + len(asked) - time.monotonic()))
             asked.append(stack.sim.total()["token_requests"])
             rows = stack.ctl("tokens", "--json")
-            late.update({r["account"]: (len(asked), r["state"], r["expires"])
+            late.update({r["account"]: (len(asked), r["state"], r["expires"],
+                                        r["error"])
                          for r in rows
                          if r["state"] != "ok" or r["seconds_left"] <= 0})
             if len(rows) != count:
