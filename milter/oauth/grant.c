@@ -11,6 +11,7 @@
 #include "milter/base/conf.h"
 #include "milter/base/log.h"
 #include "milter/oauth/oauth2_code.h"
+#include "milter/oauth/oauth2_private.h"
 #include "milter/oauth/wipe.h"
 
 #define GOOGLE_TOKEN_URL "https://oauth2.googleapis.com/token"
@@ -57,6 +58,7 @@ post(struct grant_request *q, enum oauth2_grant grant,
         ret->class = OAUTH2_TRANSIENT;
         snprintf(ret->why, sizeof ret->why,
                  "the token endpoint cannot be reached: %s", h.error);
+        oauth2_say_again(grant, ret);
     } else {
         oauth2_parse(grant, h.status, h.body.at != NULL ? h.body.at : "",
                      h.body.len, ret);

@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "milter/state/status.h"
+#include "milter/oauth/oauth2_private.h"
 #include "milter/oauth/wipe.h"
 
 enum {
@@ -60,19 +61,33 @@ static const struct known {
      "the service account's key is wrong, deleted or disabled: make a new key "
      "file"},
     {JWT, "invalid_grant", "short-lived token", OAUTH2_CLOCK,
-     "the clock of this host is off: check time synchronisation"},
+     "the clock of this host is off: check time synchronisation (timedatectl)"},
     {JWT, "invalid_grant", "account not found", OAUTH2_CLIENT,
      "the service account does not exist (any more): check the key file"},
     {JWT, "invalid_grant", "Not a valid email", OAUTH2_NO_MAILBOX,
-     "no such mailbox in the Workspace organisation"},
+     "no such mailbox in the Workspace organisation: correct the address, or "
+     "make the mailbox"},
     {JWT, "invalid_grant", "Invalid email or User ID", OAUTH2_NO_MAILBOX,
-     "no such mailbox in the Workspace organisation"},
+     "no such mailbox in the Workspace organisation: correct the address, or "
+     "make the mailbox"},
     {JWT, "invalid_grant", NULL, OAUTH2_CONFIG,
      "the endpoint refuses the assertion: check key file and token_url; if "
      "both are right, please report this"},
+    {CODE, "invalid_grant", "verifier", OAUTH2_NEEDS_LOGIN,
+     "the code belongs to another login (PKCE): start again and open the new "
+     "address, no older one"},
+    {CODE, "invalid_grant", "AADSTS501481", OAUTH2_NEEDS_LOGIN,
+     "the code belongs to another login (PKCE): start again and open the new "
+     "address, no older one"},
+    {CODE, "invalid_grant", "already redeemed", OAUTH2_NEEDS_LOGIN,
+     "the code was used before, and works once: start again"},
+    {CODE, "invalid_grant", "expired", OAUTH2_NEEDS_LOGIN,
+     "the code is good for some minutes, which are over: start again"},
+    {CODE, "invalid_grant", "Malformed", OAUTH2_NEEDS_LOGIN,
+     "that was not the whole code: start again, and paste the whole address"},
     {CODE, "invalid_grant", NULL, OAUTH2_NEEDS_LOGIN,
      "the code is not good (any more): it works once, for some minutes, with "
-     "the login that asked for it: " LOGIN},
+     "the login that asked for it: start again"},
     {REFRESH, "invalid_grant", NULL, OAUTH2_NEEDS_LOGIN,
      "the refresh token is expired or revoked (password changed, six months "
      "unused, app in Testing mode, or taken back): " LOGIN},
@@ -82,14 +97,17 @@ static const struct known {
      "the endpoint wants a new login: " LOGIN},
     {BOTH, "consent_required", NULL, OAUTH2_NEEDS_LOGIN,
      "the user has not consented to this client: " LOGIN},
+    {REFRESH, "invalid_client", "AADSTS7000222", OAUTH2_CLIENT,
+     "the OAuth client's secret has expired: make a new one in Entra and put it "
+     "into client_secret_file"},
     {BOTH, "invalid_client", NULL, OAUTH2_CLIENT,
      "the OAuth client is unknown or its secret is wrong: check client_id and "
      "client_secret_file"},
     {BOTH, "deleted_client", NULL, OAUTH2_CLIENT,
-     "the OAuth client was deleted in the Cloud console (it can be restored "
-     "for 30 days)"},
+     "the OAuth client was deleted in the Cloud console: restore it there "
+     "(within 30 days), or make another and log in again"},
     {BOTH, "disabled_client", NULL, OAUTH2_CLIENT,
-     "the OAuth client was disabled in the Cloud console"},
+     "the OAuth client was disabled: enable it in the Cloud console"},
     {JWT, "unauthorized_client", NULL, OAUTH2_UNAUTHORIZED,
      "no domain-wide delegation, or not yet (up to 24 hours): in the Admin "
      "console give the service account's numeric client id the scope "
@@ -97,8 +115,8 @@ static const struct known {
     {CODE, "unauthorized_client", NULL, OAUTH2_CONFIG,
      "the OAuth client may not log in this way: want one for desktop apps"},
     {REFRESH, "unauthorized_client", NULL, OAUTH2_UNAUTHORIZED,
-     "the OAuth client may not renew this token: was it given to another "
-     "client, or for other scopes?"},
+     "the OAuth client may not renew this token, which was given to another "
+     "client or for other scopes: check client_id, then " LOGIN},
     {BOTH, "access_denied", NULL, OAUTH2_CONFIG,
      "an administrator's policy denies access: see Admin console, API "
      "controls"},
@@ -106,8 +124,8 @@ static const struct known {
      "an administrator's policy blocks the app: see Admin console, API "
      "controls"},
     {BOTH, "org_internal", NULL, OAUTH2_CONFIG,
-     "the OAuth client is limited to its own organisation, and this account "
-     "is not in it"},
+     "the OAuth client is limited to its own organisation, which this account "
+     "is not in: use a client of the account's, or make it External"},
     {BOTH, "invalid_scope", NULL, OAUTH2_CONFIG,
      "the scope is refused: check it in the configuration and in the Cloud "
      "console"},
@@ -203,7 +221,8 @@ classify(enum oauth2_grant grant, unsigned http_status, const struct refusal *r,
     if (k == NULL) {
         ret->class = OAUTH2_CONFIG;
         snprintf(ret->why, sizeof ret->why,
-                 "the token endpoint answered %u %s, which is not known",
+                 "the token endpoint answered %u %s, which is not known: look "
+                 "it up in the provider's help, and please report it",
                  http_status, code);
         return;
     }
@@ -301,10 +320,23 @@ read_answer(enum oauth2_grant grant, unsigned http_status, const json_t *root,
         /* Google answers an unknown scope with 200 and only an id_token. */
         ret->class = OAUTH2_CONFIG;
         snprintf(ret->why, sizeof ret->why,
-                 "the endpoint gave no access token: check the scope");
+                 "the endpoint gave no access token: check the scope in the "
+                 "configuration and in the Cloud console");
     } else {
         classify(grant, http_status, &r, ret);
     }
+}
+
+void
+oauth2_say_again(enum oauth2_grant grant, struct oauth2_answer *ret)
+{
+    size_t len = strlen(ret->why);
+
+    if (ret->class == OAUTH2_TRANSIENT)
+        snprintf(ret->why + len, sizeof ret->why - len, "; %s",
+                 grant == OAUTH2_GRANT_CODE
+                     ? "start again in a while"
+                     : "gmroute-token tries again by itself");
 }
 
 void
@@ -320,6 +352,7 @@ oauth2_parse(enum oauth2_grant grant, unsigned http_status, const char *body,
         snprintf(ret->why, sizeof ret->why,
                  "the token endpoint answered %u without JSON", http_status);
     json_decref(root);
+    oauth2_say_again(grant, ret);
 }
 
 void

@@ -19,6 +19,7 @@ enum { S = 1000, MIN10 = 600 * S, H = 3600 * S, H6 = 6 * H };
 
 #define R           OAUTH2_GRANT_REFRESH
 #define J           OAUTH2_GRANT_JWT
+#define C           OAUTH2_GRANT_CODE
 #define ERROR(e, d) "{\"error\":\"" e "\",\"error_description\":\"" d "\"}"
 #define DEAD                                                            \
     "invalid_grant: the refresh token is expired or revoked (password " \
@@ -27,7 +28,19 @@ enum { S = 1000, MIN10 = 600 * S, H = 3600 * S, H6 = 6 * H };
 #define RAPT                                                                 \
     "invalid_grant: Google's session control wants a new login: gmroutectl " \
     "login, or exempt the app in the Admin console"
-#define NOBODY "invalid_grant: no such mailbox in the Workspace organisation"
+#define NOBODY                                                              \
+    "invalid_grant: no such mailbox in the Workspace organisation: correct " \
+    "the address, or make the mailbox"
+#define PKCE                                                                   \
+    "invalid_grant: the code belongs to another login (PKCE): start again and " \
+    "open the new address, no older one"
+#define NO_CODE                                                              \
+    "invalid_grant: the code is not good (any more): it works once, for "    \
+    "some minutes, with the login that asked for it: start again"
+#define AGAIN "; gmroute-token tries again by itself"
+#define REDIRECT                                                             \
+    "redirect_uri_mismatch: the redirect address is not registered for the " \
+    "client: want one for desktop apps, or register http://127.0.0.1"
 #define OUR_BUG                                                              \
     "invalid_grant: the endpoint refuses the assertion: check key file and " \
     "token_url; if both are right, please report this"
@@ -70,7 +83,7 @@ static const struct row {
            "claim."),
      TOKEN_RETRYING, S, 300 * S,
      "invalid_grant: the clock of this host is off: check time "
-     "synchronisation"},
+     "synchronisation (timedatectl)"},
     {J, 400, ERROR("invalid_grant", "Invalid grant: account not found"),
      TOKEN_CLIENT_BROKEN, MIN10, MIN10,
      "invalid_grant: the service account does not exist (any more): check the "
@@ -99,19 +112,19 @@ static const struct row {
      "unsupported_grant_type: the endpoint does not know this grant: check "
      "token_url"},
     {R, 400, ERROR("redirect_uri_mismatch", "Bad Request"), TOKEN_CONFIG, H, H,
-     "redirect_uri_mismatch: the redirect address is not registered for the "
-     "client: want one for desktop apps, or register http://127.0.0.1"},
+     REDIRECT},
     {R, 401, ERROR("invalid_client", "The OAuth client was not found."),
      TOKEN_CLIENT_BROKEN, MIN10, MIN10, CLIENT},
     {R, 401, ERROR("invalid_client", "Unauthorized"), TOKEN_CLIENT_BROKEN,
      MIN10, MIN10, CLIENT},
     {R, 401, ERROR("deleted_client", "The OAuth client was deleted."),
      TOKEN_CLIENT_BROKEN, MIN10, MIN10,
-     "deleted_client: the OAuth client was deleted in the Cloud console (it "
-     "can be restored for 30 days)"},
+     "deleted_client: the OAuth client was deleted in the Cloud console: "
+     "restore it there (within 30 days), or make another and log in again"},
     {J, 401, ERROR("disabled_client", "The OAuth client was disabled."),
      TOKEN_CLIENT_BROKEN, MIN10, MIN10,
-     "disabled_client: the OAuth client was disabled in the Cloud console"},
+     "disabled_client: the OAuth client was disabled: enable it in the Cloud "
+     "console"},
     {J, 401,
      ERROR("unauthorized_client",
            "Client is unauthorized to retrieve access tokens using this "
@@ -122,8 +135,9 @@ static const struct row {
      ERROR("unauthorized_client", "Unauthorized client or scope in request."),
      TOKEN_CONFIG, H, H6, DELEGATION},
     {R, 401, ERROR("unauthorized_client", "Unauthorized"), TOKEN_CONFIG, H, H6,
-     "unauthorized_client: the OAuth client may not renew this token: was it "
-     "given to another client, or for other scopes?"},
+     "unauthorized_client: the OAuth client may not renew this token, which was "
+     "given to another client or for other scopes: check client_id, then "
+     "gmroutectl login"},
     {R, 403, ERROR("access_denied", "Access denied."), TOKEN_CONFIG, H, H,
      "access_denied: an administrator's policy denies access: see Admin "
      "console, API controls"},
@@ -131,23 +145,75 @@ static const struct row {
      "admin_policy_enforced: an administrator's policy blocks the app: see "
      "Admin console, API controls"},
     {R, 403, ERROR("org_internal", "restricted"), TOKEN_CONFIG, H, H,
-     "org_internal: the OAuth client is limited to its own organisation, and "
-     "this account is not in it"},
+     "org_internal: the OAuth client is limited to its own organisation, which "
+     "this account is not in: use a client of the account's, or make it "
+     "External"},
     {R, 500, ERROR("internal_failure", "Backend Error"), TOKEN_RETRYING, S,
-     300 * S, "the token endpoint answered 500 internal_failure"},
+     300 * S, "the token endpoint answered 500 internal_failure" AGAIN},
     {J, 400, ERROR("internal_failure", "Backend Error"), TOKEN_RETRYING, S,
-     300 * S, "internal_failure: the endpoint failed"},
+     300 * S, "internal_failure: the endpoint failed" AGAIN},
     {R, 503, "", TOKEN_RETRYING, S, 300 * S,
-     "the token endpoint answered 503 without JSON"},
+     "the token endpoint answered 503 without JSON" AGAIN},
     {R, 429, ERROR("rate_limit_exceeded", "Rate Limit Exceeded"),
      TOKEN_RETRYING, S, 300 * S,
-     "the token endpoint answered 429 rate_limit_exceeded"},
+     "the token endpoint answered 429 rate_limit_exceeded" AGAIN},
     {R, 403, "<html><title>Sorry...</title></html>", TOKEN_RETRYING, S, 300 * S,
-     "the token endpoint answered 403 without JSON"},
+     "the token endpoint answered 403 without JSON" AGAIN},
     {R, 403, ERROR("rate_limited", "x"), TOKEN_RETRYING, S, 300 * S,
-     "the token endpoint answered 403 rate_limited"},
+     "the token endpoint answered 403 rate_limited" AGAIN},
     {J, 200, "{\"id_token\":\"e.y.J\"}", TOKEN_CONFIG, H, H,
-     "the endpoint gave no access token: check the scope"},
+     "the endpoint gave no access token: check the scope in the configuration "
+     "and in the Cloud console"},
+    {R, 401,
+     ERROR("invalid_client",
+           "AADSTS7000222: The provided client secret keys for app 'x' are "
+           "expired."),
+     TOKEN_CLIENT_BROKEN, MIN10, MIN10,
+     "invalid_client: the OAuth client's secret has expired: make a new one in "
+     "Entra and put it into client_secret_file"},
+    {R, 400, ERROR("brand_new", "x"), TOKEN_CONFIG, H, H,
+     "the token endpoint answered 400 brand_new, which is not known: look it "
+     "up in the provider's help, and please report it"},
+
+    /* What a login's code is refused with; nothing is tried again. */
+    {C, 400, ERROR("invalid_grant", "Bad Request"), TOKEN_NEEDS_LOGIN, H6, H6,
+     NO_CODE},
+    {C, 400, ERROR("invalid_grant", "Malformed auth code."), TOKEN_NEEDS_LOGIN,
+     H6, H6,
+     "invalid_grant: that was not the whole code: start again, and paste the "
+     "whole address"},
+    {C, 400, ERROR("invalid_grant", "Invalid code verifier."),
+     TOKEN_NEEDS_LOGIN, H6, H6, PKCE},
+    {C, 400, ERROR("invalid_grant", "Missing code verifier."),
+     TOKEN_NEEDS_LOGIN, H6, H6, PKCE},
+    {C, 400,
+     ERROR("invalid_grant",
+           "AADSTS501481: The Code_Verifier does not match the code_challenge "
+           "supplied in the authorization request."),
+     TOKEN_NEEDS_LOGIN, H6, H6, PKCE},
+    {C, 400,
+     ERROR("invalid_grant",
+           "AADSTS54005: OAuth2 Authorization code was already redeemed, "
+           "please retry with a new valid code or use an existing refresh "
+           "token."),
+     TOKEN_NEEDS_LOGIN, H6, H6,
+     "invalid_grant: the code was used before, and works once: start again"},
+    {C, 400,
+     ERROR("invalid_grant",
+           "AADSTS70008: The provided authorization code or refresh token has "
+           "expired due to inactivity."),
+     TOKEN_NEEDS_LOGIN, H6, H6,
+     "invalid_grant: the code is good for some minutes, which are over: start "
+     "again"},
+    {C, 400, ERROR("redirect_uri_mismatch", "Bad Request"), TOKEN_CONFIG, H, H,
+     REDIRECT},
+    {C, 401, ERROR("invalid_client", "The provided client secret is invalid."),
+     TOKEN_CLIENT_BROKEN, MIN10, MIN10, CLIENT},
+    {C, 400, ERROR("unauthorized_client", "Unauthorized"), TOKEN_CONFIG, H, H,
+     "unauthorized_client: the OAuth client may not log in this way: want one "
+     "for desktop apps"},
+    {C, 503, "", TOKEN_RETRYING, S, 300 * S,
+     "the token endpoint answered 503 without JSON; start again in a while"},
 };
 
 static uint64_t
