@@ -108,6 +108,7 @@ bool
 alert_book_note(struct alert_book *b, const struct alert *a)
 {
     struct subject *s = find(b, a);
+    int64_t since_s;
 
     if (s == NULL && alert_is_ok(a))
         return true;
@@ -119,7 +120,10 @@ alert_book_note(struct alert_book *b, const struct alert *a)
         *b->end = s;
         b->end = &s->next;
     }
+    since_s = strcmp(s->newest.state, a->state) == 0 ? s->newest.since_s
+                                                     : a->since_s;
     s->newest = *a;
+    s->newest.since_s = since_s;
     return true;
 }
 

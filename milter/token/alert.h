@@ -31,6 +31,7 @@ struct alert {
     char subject[IDENTITY_MAX + 1];  /* an account's identity, or a client */
     char state[ALERT_STATE_MAX + 1]; /* "ok": nothing is wrong any more */
     char why[ALERT_WHY_MAX + 1];     /* a sentence; "" when it is ok */
+    int64_t since_s;                 /* Unix time of the state; 0 = not known */
 };
 
 /* Cuts what does not fit. */
@@ -46,7 +47,8 @@ struct alert_book;
 struct alert_book *alert_book_new(void); /* NULL = out of memory */
 void alert_book_free(struct alert_book *b);
 
-/* The newest word on the subject.  One that is ok and of which nothing bad was
+/* The newest word on the subject; a state that it is in already has begun when
+ * it was first said.  One that is ok and of which nothing bad was
  * ever said is forgotten.  False = out of memory. */
 bool alert_book_note(struct alert_book *b, const struct alert *a);
 

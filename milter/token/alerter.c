@@ -3,6 +3,7 @@
  */
 #include "milter/token/alerter.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,8 +11,9 @@
 #include <time.h>
 
 #include "milter/base/log.h"
+#include "milter/token/alert_letter.h"
 
-enum { TEXT_MAX = 800, MAIL_MAX = 2000, LOOK_S = 1, FACTS = 8 };
+enum { TEXT_MAX = 800, LOOK_S = 1, FACTS = 10 };
 
 struct alerter {
     struct alerter_options o;
@@ -53,12 +55,11 @@ run(const struct alerter *a, const struct alerts *to, char *const *argv,
         log_error("alert: %s", err);
 }
 
-/* Plain ASCII: what is not is an identity's, and no header is made of it. */
 static void
 mail(const struct alerter *a, const struct policy *p, const struct alert *what,
-     const char *text, char *const *env)
+     const char *host, char *const *env)
 {
-    char letter[MAIL_MAX];
+    char letter[ALERT_LETTER_MAX + 1];
     char *argv[24];
     unsigned n = 0;
 
@@ -70,29 +71,22 @@ mail(const struct alerter *a, const struct policy *p, const struct alert *what,
     argv[n++] = (char *)"--";
     argv[n++] = (char *)p->alert.mail;
     argv[n] = NULL;
-    snprintf(letter, sizeof letter,
-             "To: %s\n"
-             "Subject: gmroute: %s %s\n"
-             "Auto-Submitted: auto-generated\n"
-             "MIME-Version: 1.0\n"
-             "Content-Type: text/plain; charset=utf-8\n"
-             "\n"
-             "gmroute-token on %s says:\n\n%s\n\n"
-             "`gmroutectl tokens` and `gmroutectl quota` show how it stands "
-             "now.\n",
-             p->alert.mail, alert_topic_name(what->topic), what->state,
-             p->hostname != NULL ? p->hostname : "this host", text);
+    alert_letter(what, host, p->alert.mail, letter);
     run(a, &p->alert, argv, env, letter);
 }
 
 static void
 tell(const struct alerter *a, const struct policy *p, const struct alert *what)
 {
-    char text[TEXT_MAX], input[TEXT_MAX + 2];
+    const char *host = p->hostname != NULL ? p->hostname : "this host";
+    char text[TEXT_MAX], input[TEXT_MAX + 2], since[24];
+    char remedy[ALERT_REMEDY_MAX + 1];
     struct facts f = {.n = 0};
     struct log_line l = log_line(LOG_LEVEL_INFO);
 
     alert_text(what, text, sizeof text);
+    alert_remedy(what, remedy);
+    snprintf(since, sizeof since, "%" PRId64, what->since_s);
     log_kv(&l, "alert", alert_topic_name(what->topic));
     log_kv(&l, "subject", what->subject);
     log_kv(&l, "state", what->state);
@@ -105,12 +99,14 @@ tell(const struct alerter *a, const struct policy *p, const struct alert *what)
     add(&f, "GMROUTE_STATE", what->state);
     add(&f, "GMROUTE_WHY", what->why);
     add(&f, "GMROUTE_TEXT", text);
+    add(&f, "GMROUTE_SINCE", since);
+    add(&f, "GMROUTE_REMEDY", remedy);
     add(&f, "GMROUTE_HOST", p->hostname != NULL ? p->hostname : "");
     snprintf(input, sizeof input, "%s\n", text);
     if (p->alert.command != NULL)
         run(a, &p->alert, p->alert.command, f.at, input);
     if (p->alert.mail != NULL)
-        mail(a, p, what, text, f.at);
+        mail(a, p, what, host, f.at);
 }
 
 /* ---- the thread ---- */
@@ -199,10 +195,12 @@ alerter_free(struct alerter *a)
 void
 alerter_note(struct alerter *a, const struct alert *what)
 {
+    struct alert now = *what;
     bool ok;
 
+    now.since_s = clock_wall_ms(a->o.clock) / 1000;
     pthread_mutex_lock(&a->lock);
-    ok = alert_book_note(a->book, what);
+    ok = alert_book_note(a->book, &now);
     pthread_cond_signal(&a->news);
     pthread_mutex_unlock(&a->lock);
     if (!ok)

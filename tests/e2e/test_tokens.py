@@ -184,9 +184,10 @@ alert:
             stack.secret("corp.secret", "another")
             wait_for("the good news", lambda: len(alerts()) == 2)
             self.assertIn("GMROUTE_STATE=ok\n", alerts()[1])
-            wait_for("its mail", lambda: "client corp: all is well again"
+            wait_for("its mail", lambda: "client corp is well again"
                      in text("mail"))
-            self.assertEqual(text("mail").count("Subject: gmroute: client"), 2)
+            self.assertEqual(text("mail").count(
+                "Subject: gmroute on relay.test: client corp is"), 2)
 
     def test_app_password_that_is_refused_takes_the_account_out(self):
         with Stack() as stack:

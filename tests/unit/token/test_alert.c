@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "milter/token/alert_letter.h"
 #include "milter/token/alerter.h"
 #include "milter/token/quota_watch.h"
 #include "tests/unit/state/fixture.h"
@@ -133,6 +134,131 @@ sentences(void **state)
     a = alert_of(ALERT_QUOTA, "a@x.example", "nearly_full", "95 %");
     alert_text(&a, text, sizeof text);
     assert_string_equal(text, "account a@x.example: quota: nearly_full: 95 %");
+}
+
+/* ---- the mail ---- */
+
+static void
+a_letter_says_all_that_a_person_needs(void **state)
+{
+    struct alert a =
+        alert_of(ALERT_TOKEN, "a@x.example", "needs_login",
+                 "invalid_grant: the refresh token is expired or revoked");
+    char letter[ALERT_LETTER_MAX + 1];
+
+    (void)state;
+    a.since_s = 1772359200;
+    alert_letter(&a, "relay.example", "postmaster", letter);
+    assert_string_equal(
+        letter,
+        "To: postmaster\n"
+        "Subject: gmroute on relay.example: a@x.example needs a login\n"
+        "Auto-Submitted: auto-generated\n"
+        "MIME-Version: 1.0\n"
+        "Content-Type: text/plain; charset=utf-8\n"
+        "\n"
+        "What:   a@x.example needs a login (token: needs_login)\n"
+        "Why:    invalid_grant: the refresh token is expired or revoked\n"
+        "Since:  2026-03-01 10:00:00 UTC\n"
+        "Where:  gmroute-token on relay.example\n"
+        "To do:  gmroutectl login a@x.example\n"
+        "\n"
+        "Mail goes on for as long as the tokens at hand are valid; then it "
+        "waits, or\n"
+        "goes where the rule's `otherwise` says.\n"
+        "\n"
+        "`gmroutectl tokens` and `gmroutectl quota` show how it stands now.\n");
+    a = alert_of(ALERT_CLIENT, "client corp", "ok", "");
+    alert_letter(&a, "relay.example", "postmaster", letter);
+    assert_non_null(strstr(letter, "Subject: gmroute on relay.example: client "
+                                   "corp is well again\n"));
+    assert_non_null(strstr(letter, "(client: ok)\nSince:  not known\n"));
+    assert_null(strstr(letter, "To do:"));
+    assert_null(strstr(letter, "waits"));
+}
+
+/* Whatever somebody calls himself. */
+static void
+no_subject_becomes_a_command_or_a_header(void **state)
+{
+    static const struct {
+        const char *subject, *remedy;
+        bool in_header;
+    } names[] = {
+        {"a.b+c-d_e@x.example", "gmroutectl login a.b+c-d_e@x.example", true},
+        {"$(reboot)@x.example", "gmroutectl login '$(reboot)@x.example'",
+         false},
+        {"a'b;c@x.example", "gmroutectl login ACCOUNT", false},
+        {"-a@x.example", "gmroutectl login '-a@x.example'", true},
+        {"a\nBcc: b@x.example", "gmroutectl login ACCOUNT", false},
+        {"\xc3\xa4@x.example", "gmroutectl login ACCOUNT", false},
+        {"a@x.example smarthost", "gmroutectl login 'a@x.example smarthost'",
+         true},
+    };
+    char letter[ALERT_LETTER_MAX + 1], remedy[ALERT_REMEDY_MAX + 1];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct alert a =
+            alert_of(ALERT_TOKEN, names[i].subject, "needs_login", "why");
+        char want[400];
+
+        alert_remedy(&a, remedy);
+        assert_string_equal(remedy, names[i].remedy);
+        alert_letter(&a, "h", "postmaster", letter);
+        snprintf(want, sizeof want,
+                 "To: postmaster\nSubject: gmroute on h: %s needs a login\n"
+                 "Auto-Submitted",
+                 names[i].in_header ? names[i].subject : "an account");
+        assert_memory_equal(letter, want, strlen(want));
+    }
+}
+
+static void
+each_topic_and_state_has_a_remedy_that_fits(void **state)
+{
+    static const char *const states[] = {"needs_login",    "no_mailbox",
+                                         "configuration",  "client_refused",
+                                         "unauthorized",   "transient",
+                                         "nearly_full",    "ends_soon",
+                                         "unused"};
+    char remedy[ALERT_REMEDY_MAX + 1], name[IDENTITY_MAX + 1];
+
+    (void)state;
+    memset(name, 'a', IDENTITY_MAX);
+    name[IDENTITY_MAX] = '\0';
+    for (unsigned t = 0; t < ALERT_TOPICS; t++)
+        for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
+            struct alert a = alert_of(t, name, states[i], "why");
+            char letter[ALERT_LETTER_MAX + 1];
+
+            memset(a.why, 'w', ALERT_WHY_MAX);
+            alert_remedy(&a, remedy);
+            assert_true(strlen(remedy) > 10);
+            alert_letter(&a, "host.example", "postmaster@host.example", letter);
+            assert_non_null(strstr(letter, "show how it stands now.\n"));
+            /* A pipe holds so much (command.c). */
+            assert_true(strlen(letter) < 4096);
+        }
+}
+
+static void
+a_state_has_begun_when_it_was_first_said(void **state)
+{
+    struct alert a = alert_of(ALERT_TOKEN, "a", "needs_login", "x"), b;
+
+    (void)state;
+    a.since_s = 100;
+    assert_true(alert_book_note(book, &a));
+    a.since_s = 200;
+    assert_true(alert_book_note(book, &a));
+    assert_true(alert_book_next(book, 60000, HOUR_MS, &b));
+    assert_int_equal(b.since_s, 100);
+    a = alert_of(ALERT_TOKEN, "a", "ok", "");
+    a.since_s = 300;
+    assert_true(alert_book_note(book, &a));
+    assert_true(alert_book_next(book, 60000 + HOUR_MS, HOUR_MS, &b));
+    assert_int_equal(b.since_s, 300);
 }
 
 /* ---- quota ---- */
@@ -287,9 +413,11 @@ the_thread_runs_what_is_configured(void **state)
     assert_string_equal(ran.argv[1],
                         "/bin/mta\n-C\nf\n-i\n-f\n<>\n--\npostmaster\n");
     assert_non_null(strstr(ran.input[1], "To: postmaster\n"
-                                         "Subject: gmroute: token "
-                                         "needs_login\n"));
-    assert_non_null(strstr(ran.input[1], "\n\ngmroute-token on h.example"));
+                                         "Subject: gmroute on h.example: "
+                                         "a@x.example needs a login\n"));
+    assert_non_null(strstr(ran.env[0], "GMROUTE_SINCE=1772359200\n"
+                                       "GMROUTE_REMEDY=gmroutectl login "
+                                       "a@x.example\n"));
 }
 
 #define BOOK(f) cmocka_unit_test_setup_teardown(f, new_book, free_book)
@@ -301,7 +429,11 @@ main(void)
         BOOK(bad_and_good_again_are_told_once_an_hour),
         BOOK(what_passes_within_the_hour_is_not_told),
         BOOK(each_subject_and_topic_has_its_own_hour),
+        BOOK(a_state_has_begun_when_it_was_first_said),
         cmocka_unit_test(sentences),
+        cmocka_unit_test(a_letter_says_all_that_a_person_needs),
+        cmocka_unit_test(no_subject_becomes_a_command_or_a_header),
+        cmocka_unit_test(each_topic_and_state_has_a_remedy_that_fits),
         cmocka_unit_test(quota_rows),
         cmocka_unit_test(commands),
         cmocka_unit_test(the_thread_runs_what_is_configured),
