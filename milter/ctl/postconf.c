@@ -3,66 +3,77 @@
  */
 #include "milter/ctl/postconf.h"
 
+#include <errno.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "milter/ctl/program.h"
 
-enum { WORDS = 12 /* of a command */ };
+enum { WORDS = 8 /* of a command, behind the directory */ };
 
 /* ---- reading ---- */
 
 /* postconf or postmap with the directory that is meant, and words. */
 static bool
 ask(struct arena *arena, const char *program, const char *directory,
-    const char *input, const char **ret, int *ret_status, char *err,
-    size_t err_size, ...)
+    const char *const *words, const char *input, const char **ret,
+    int *ret_status, char *err, size_t err_size)
 {
-    const char *argv[WORDS + 1] = {program};
+    const char *argv[WORDS + 4] = {program};
     struct program p = {
         .argv = argv, .input = input, .timeout_ms = POSTCONF_TIMEOUT_MS};
     unsigned n = 1;
-    va_list ap;
 
     if (directory != NULL) {
         argv[n++] = "-c";
         argv[n++] = directory;
     }
-    va_start(ap, err_size);
-    while (n < WORDS && (argv[n] = va_arg(ap, const char *)) != NULL)
-        n++;
-    va_end(ap);
+    for (unsigned i = 0; i < WORDS && words[i] != NULL; i++)
+        argv[n++] = words[i];
     return program_answer(&p, arena, ret, ret_status, err, err_size);
 }
 
-static bool
-read_part(struct mta_settings *s, const char *directory, const char *option,
-          const char **ret, char *err, size_t err_size)
+bool
+postconf_words(struct arena *a, const char *directory, const char *const *words,
+               const char **ret, char *err, size_t err_size)
 {
-    int status = 0;
-
-    return ask(s->arena, "postconf", directory, NULL, ret, &status, err,
-               err_size, option, (char *)NULL) &&
-           status == 0;
-}
-
-static bool
-read_default_directory(struct mta_settings *s, char *err, size_t err_size)
-{
-    const char *text;
     int status = 0;
     size_t len;
 
-    if (!ask(s->arena, "postconf", NULL, NULL, &text, &status, err, err_size,
-             "-h", "-d", "config_directory", (char *)NULL) ||
+    if (!ask(a, "postconf", directory, words, NULL, ret, &status, err,
+             err_size) ||
         status != 0)
         return false;
-    len = strcspn(text, "\n");
-    s->is_default = strlen(s->directory) == len &&
-                    memcmp(text, s->directory, len) == 0;
+    len = strlen(*ret);
+    if (len > 0 && (*ret)[len - 1] == '\n')
+        *ret = arena_copy(a, (struct slice){*ret, len - 1});
+    if (*ret == NULL)
+        snprintf(err, err_size, "out of memory");
+    return *ret != NULL;
+}
+
+/* One option, and its parser; false with err. */
+static bool
+read_part(struct mta_settings *s, const char *directory, const char *option,
+          bool (*parse)(struct mta_settings *s, const char *text), char *err,
+          size_t err_size)
+{
+    const char *words[] = {option, NULL}, *text;
+
+    if (!postconf_words(s->arena, directory, words, &text, err, err_size))
+        return false;
+    if (parse(s, text))
+        return true;
+    snprintf(err, err_size, "out of memory");
+    return false;
+}
+
+static bool
+take_map_types(struct mta_settings *s, const char *text)
+{
+    s->map_types = text;
     return true;
 }
 
@@ -77,31 +88,34 @@ read_version(struct mta_settings *s)
 }
 
 static bool
+read_directory(struct mta_settings *s, const char *directory, char *err,
+               size_t err_size)
+{
+    static const char *const words[] = {"-h", "-d", "config_directory", NULL};
+    const char *usual;
+
+    if (!postconf_words(s->arena, NULL, words, &usual, err, err_size))
+        return false;
+    s->directory =
+        arena_copy(s->arena, slice_of(directory != NULL ? directory : usual));
+    s->is_default = s->directory != NULL && strcmp(s->directory, usual) == 0;
+    return s->directory != NULL;
+}
+
+static bool
 read_all(struct mta_settings *s, const char *directory, char *err,
          size_t err_size)
 {
-    const char *text;
-
-    if (!read_part(s, directory, "-x", &text, err, err_size))
+    if (!read_part(s, directory, "-x", postconf_parse_main, err, err_size) ||
+        !read_part(s, directory, "-n", postconf_parse_set, err, err_size) ||
+        !read_part(s, directory, "-M", postconf_parse_services, err,
+                   err_size) ||
+        !read_part(s, directory, "-Px", postconf_parse_overrides, err,
+                   err_size) ||
+        !read_part(s, directory, "-m", take_map_types, err, err_size))
         return false;
-    if (!postconf_parse_main(s, text))
-        return snprintf(err, err_size, "out of memory"), false;
-    /* -M first: what the others print is bound to it. */
-    if (!read_part(s, directory, "-M", &text, err, err_size))
-        return false;
-    if (!postconf_parse_services(s, text))
-        return snprintf(err, err_size, "out of memory"), false;
-    if (!read_part(s, directory, "-Px", &text, err, err_size))
-        return false;
-    if (!postconf_parse_overrides(s, text))
-        return snprintf(err, err_size, "out of memory"), false;
-    if (!read_part(s, directory, "-m", &s->map_types, err, err_size))
-        return false;
-    s->directory =
-        directory != NULL ? directory : mta_main(s, "config_directory");
-    s->directory = arena_copy(s->arena, slice_of(s->directory));
     read_version(s);
-    return s->directory != NULL && read_default_directory(s, err, err_size);
+    return read_directory(s, directory, err, err_size);
 }
 
 struct mta_settings *
@@ -110,6 +124,7 @@ postconf_read(const char *directory, char *err, size_t err_size)
     struct arena *arena = arena_new();
     struct mta_settings *s =
         arena != NULL ? arena_alloc(arena, 1, sizeof *s) : NULL;
+    char real[PATH_MAX];
 
     snprintf(err, err_size, "out of memory");
     if (s == NULL) {
@@ -117,7 +132,9 @@ postconf_read(const char *directory, char *err, size_t err_size)
         return NULL;
     }
     s->arena = arena;
-    if (read_all(s, directory, err, err_size))
+    if (directory != NULL && realpath(directory, real) == NULL)
+        snprintf(err, err_size, "%s: %s", directory, strerror(errno));
+    else if (read_all(s, directory != NULL ? real : NULL, err, err_size))
         return s;
     arena_free(arena);
     return NULL;
@@ -159,8 +176,8 @@ postconf_ask(const struct mta_settings *s, const char *map,
              size_t err_size)
 {
     char input[POSTCONF_KEYS * 300] = "";
+    const char *words[] = {"-q", "-", map, NULL}, *text;
     size_t len = 0;
-    const char *text;
     int status = 0;
 
     for (size_t i = 0; keys[i] != NULL; i++) {
@@ -169,8 +186,8 @@ postconf_ask(const struct mta_settings *s, const char *map,
             len += (size_t)snprintf(input + len, sizeof input - len, "%s\n",
                                     keys[i]);
     }
-    if (!ask(s->arena, "postmap", s->directory, input, &text, &status, err,
-             err_size, "-q", "-", map, (char *)NULL))
+    if (!ask(s->arena, "postmap", s->directory, words, input, &text, &status,
+             err, err_size))
         return false;
     take_answers(s, text, keys, ret);
     return true;
@@ -208,8 +225,7 @@ split_setting(struct slice line, struct slice *ret_name,
 
     if (equals == NULL)
         return false;
-    *ret_name =
-        slice_trim((struct slice){line.at, (size_t)(equals - line.at)});
+    *ret_name = slice_trim((struct slice){line.at, (size_t)(equals - line.at)});
     *ret_value = slice_trim(slice_from(line, (size_t)(equals - line.at) + 1));
     return ret_name->len > 0;
 }
@@ -233,6 +249,19 @@ postconf_parse_main(struct mta_settings *s, const char *text)
         s->n_main++;
     }
     return s->main != NULL;
+}
+
+bool
+postconf_parse_set(struct mta_settings *s, const char *text)
+{
+    struct slice line, name, value;
+
+    while (next_line(&text, &line))
+        for (size_t i = 0; split_setting(line, &name, &value) && i < s->n_main;
+             i++)
+            if (slice_eq(slice_of(s->main[i].name), name))
+                s->main[i].is_set = true;
+    return true;
 }
 
 static struct slice
@@ -283,8 +312,7 @@ postconf_parse_services(struct mta_settings *s, const char *text)
     struct slice line;
 
     s->n_services = 0;
-    s->services =
-        arena_alloc(s->arena, count_lines(text), sizeof *s->services);
+    s->services = arena_alloc(s->arena, count_lines(text), sizeof *s->services);
     if (s->services == NULL)
         return false;
     while (next_line(&text, &line))
@@ -312,8 +340,8 @@ postconf_parse_overrides(struct mta_settings *s, const char *text)
             continue;
         o->service = arena_copy(
             s->arena, (struct slice){name.at, (size_t)(slash - name.at)});
-        o->name = arena_copy(
-            s->arena, slice_from(name, (size_t)(slash - name.at) + 1));
+        o->name = arena_copy(s->arena,
+                             slice_from(name, (size_t)(slash - name.at) + 1));
         o->value = arena_copy(s->arena, value);
         if (o->service == NULL || o->name == NULL || o->value == NULL)
             return false;
@@ -331,6 +359,15 @@ mta_main(const struct mta_settings *s, const char *name)
         if (strcmp(s->main[i].name, name) == 0)
             return s->main[i].value;
     return "";
+}
+
+bool
+mta_is_set(const struct mta_settings *s, const char *name)
+{
+    for (size_t i = 0; i < s->n_main; i++)
+        if (strcmp(s->main[i].name, name) == 0)
+            return s->main[i].is_set;
+    return false;
 }
 
 const struct mta_service *

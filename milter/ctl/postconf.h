@@ -16,18 +16,19 @@
 
 struct mta_parameter { /* main.cf, defaults too */
     const char *name, *value;
+    bool is_set; /* in main.cf; else it is Postfix's default */
 };
 
 struct mta_service { /* a line of master.cf */
     const char *name, *type;
     const char *key; /* "name/type" */
     bool is_chrooted;
-    bool has_maxproc; /* false: default_process_limit */
-    unsigned maxproc; /* 0 = no limit */
+    bool has_maxproc;    /* false: default_process_limit */
+    unsigned maxproc;    /* 0 = no limit */
     const char *command; /* without its words */
 };
 
-struct mta_override { /* -o of a service */
+struct mta_override {                   /* -o of a service */
     const char *service, *name, *value; /* service: "name/type" */
 };
 
@@ -53,6 +54,12 @@ struct mta_settings *postconf_read(const char *directory, char *err,
                                    size_t err_size);
 void postconf_free(struct mta_settings *s); /* takes NULL */
 
+/* postconf with these words, at most 8, NULL-terminated, on a directory (NULL =
+ * Postfix's own); what it prints, without the new line at the end. */
+bool postconf_words(struct arena *a, const char *directory,
+                    const char *const *words, const char **ret, char *err,
+                    size_t err_size);
+
 /* Asks a table ("type:name") for keys, NULL-terminated, at most
  * POSTCONF_KEYS; ret[i] is the answer, NULL = not found.  False: it cannot be
  * asked, and err says why. */
@@ -63,8 +70,9 @@ bool postconf_ask(const struct mta_settings *s, const char *map,
 
 /* ---- parsing, pure; false = out of memory ---- */
 
-/* `postconf -x`, `postconf -M`, `postconf -Px`, as they are printed. */
+/* `postconf -x`, `postconf -n` (after it), `postconf -M`, `postconf -Px`, as they are printed. */
 bool postconf_parse_main(struct mta_settings *s, const char *text);
+bool postconf_parse_set(struct mta_settings *s, const char *text);
 bool postconf_parse_services(struct mta_settings *s, const char *text);
 bool postconf_parse_overrides(struct mta_settings *s, const char *text);
 
@@ -72,6 +80,7 @@ bool postconf_parse_overrides(struct mta_settings *s, const char *text);
 
 /* "" where there is none. */
 const char *mta_main(const struct mta_settings *s, const char *name);
+bool mta_is_set(const struct mta_settings *s, const char *name);
 const struct mta_service *mta_service(const struct mta_settings *s,
                                       const char *key);
 /* The -o of a service; NULL = it has none. */

@@ -156,8 +156,8 @@ converse(struct run *r)
             break;
         }
         for (int i = 0; i < PIPES; i++)
-            p[i] = (struct pollfd){
-                .fd = r->fd[i], .events = i == TO ? POLLOUT : POLLIN};
+            p[i] = (struct pollfd){.fd = r->fd[i],
+                                   .events = i == TO ? POLLOUT : POLLIN};
         if (poll(p, PIPES, (int)(r->end_ms - now)) <= 0)
             continue;
         if (p[TO].revents != 0)
@@ -230,9 +230,8 @@ program_answer(const struct program *p, struct arena *arena,
                const char **ret_out, int *ret_status, char *err,
                size_t err_size)
 {
-    struct run r = {.p = p,
-                    .fd = {-1, -1, -1},
-                    .end_ms = now_ms() + p->timeout_ms};
+    struct run r = {
+        .p = p, .fd = {-1, -1, -1}, .end_ms = now_ms() + p->timeout_ms};
     struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
     bool good = false;
 
@@ -252,8 +251,7 @@ program_answer(const struct program *p, struct arena *arena,
     }
     close_all(r.fd, PIPES);
     if (good) {
-        *ret_out = arena_copy(arena,
-                              (struct slice){r.text[FROM], r.len[FROM]});
+        *ret_out = arena_copy(arena, (struct slice){r.text[FROM], r.len[FROM]});
         good = *ret_out != NULL;
         if (!good)
             snprintf(err, err_size, "out of memory");
