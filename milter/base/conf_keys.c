@@ -315,6 +315,10 @@ make_first_key(const struct keys_dir *k)
         return fail(k, "", strerror(errno));
     snprintf(name, sizeof name, ".new.%016" PRIx64, number);
     fd = openat(k->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0 && (errno == EACCES || errno == EROFS))
+        return fail(k, "",
+                    "no key in it yet; its owner makes the first one: start "
+                    "gmroute-deliver");
     if (fd < 0)
         return fail(k, name, strerror(errno));
     ok = write_random(fd) &&

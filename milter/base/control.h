@@ -34,7 +34,10 @@ enum {
     CONTROL_LINE_MAX = 1024,
 };
 
-#define CONTROL_SOCKET "control.sock" /* in state.runtime */
+/* In state.runtime, or in its directory of this name, whose group may ask too
+ * (base/place.h). */
+#define CONTROL_PLACE  "control"
+#define CONTROL_SOCKET "control.sock"
 
 struct control_request {
     enum control_verb verb;

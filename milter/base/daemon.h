@@ -18,6 +18,11 @@ struct daemon_options {
 bool daemon_options(int argc, char **argv, const char *program,
                     struct daemon_options *ret, int *ret_status);
 
+/* For notify_ready, when the configuration could not be loaded again. */
+#define DAEMON_OUTDATED                                             \
+    "the configuration is broken, the one before is in force: see " \
+    "\"gmroutectl check\""
+
 /* conf_load() with every error and warning logged; NULL on errors. */
 struct policy *daemon_load(const char *file);
 

@@ -5,10 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,9 +14,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 int
@@ -66,48 +61,6 @@ process_no_core(void)
     if (setrlimit(RLIMIT_CORE, &one) != 0)
         setrlimit(RLIMIT_CORE, &none); /* lowering cannot fail */
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-}
-
-static void
-send_to_systemd(const char *path, const char *text)
-{
-    struct sockaddr_un to = {.sun_family = AF_UNIX};
-    size_t len = strlen(path);
-    int fd;
-
-    if ((path[0] != '/' && path[0] != '@') || len < 2 ||
-        len >= sizeof to.sun_path)
-        return;
-    memcpy(to.sun_path, path, len);
-    if (path[0] == '@') /* the abstract name space: unix(7) */
-        to.sun_path[0] = '\0';
-
-    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return;
-    sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&to,
-           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
-    close(fd);
-}
-
-void
-process_notify(const char *state)
-{
-    const char *path = getenv("NOTIFY_SOCKET");
-    char text[512];
-    struct timespec now;
-
-    if (path == NULL)
-        return;
-    if (strcmp(state, "RELOADING=1") != 0) {
-        send_to_systemd(path, state);
-        return;
-    }
-    /* Type=notify-reload tells reloads apart by the time: sd_notify(3). */
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    snprintf(text, sizeof text, "%s\nMONOTONIC_USEC=%" PRIu64, state,
-             (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
-    send_to_systemd(path, text);
 }
 
 void

@@ -26,10 +26,6 @@ void process_no_core(void);
  * halves; 0, 0 when the kernel does not say. */
 void process_boot_id(uint64_t ret[2]);
 
-/* sd_notify(3)'s protocol: "READY=1", "RELOADING=1", "STOPPING=1",
- * "STATUS=...".  Nothing when not started by systemd. */
-void process_notify(const char *state);
-
 /* Raises the soft limit of open files to the hard one. */
 void process_raise_files(void);
 

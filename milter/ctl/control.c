@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "milter/base/place.h"
 #include "milter/ctl/look.h"
 
 enum { ANSWER_S = 60 /* the agent waits for the disk, 30 s */ };
@@ -20,10 +21,12 @@ agent_connect(const char *runtime)
 {
     struct timeval limit = {.tv_sec = ANSWER_S};
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    char place[sizeof addr.sun_path];
+    bool fits = place_of(runtime, CONTROL_PLACE, place, sizeof place, NULL);
     int fd, n = snprintf(addr.sun_path, sizeof addr.sun_path,
-                         "%s/" CONTROL_SOCKET, runtime);
+                         "%s/" CONTROL_SOCKET, place);
 
-    if (n < 0 || (size_t)n >= sizeof addr.sun_path) {
+    if (!fits || n < 0 || (size_t)n >= sizeof addr.sun_path) {
         fprintf(stderr, "gmroutectl: state.runtime is too long\n");
         return -1;
     }
@@ -36,7 +39,8 @@ agent_connect(const char *runtime)
     fprintf(stderr, "gmroutectl: nothing was changed: %s: %s; %s\n",
             addr.sun_path, strerror(errno),
             errno == EACCES
-                ? "only root and the agent's own user may ask for changes"
+                ? "only root, the agent's own user and the group gmroute-admin "
+                  "may ask for changes"
                 : "gmroute-deliver does not run: start it, then ask again");
     if (fd >= 0)
         close(fd);

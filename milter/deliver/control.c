@@ -18,11 +18,13 @@
 
 #include "milter/base/control.h"
 #include "milter/base/log.h"
+#include "milter/base/place.h"
 
 enum { BACKLOG = 16, LINE_MS = 2000, ACCEPT_PAUSE_MS = 100 };
 
 struct control {
-    int fd, stop; /* stop: an eventfd */
+    int fd, stop;  /* stop: an eventfd */
+    bool by_group; /* the socket's mode says who may ask */
     struct relay_env *env;
     pthread_t thread;
     struct sockaddr_un addr;
@@ -216,7 +218,7 @@ serve(struct control *c, int fd)
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0)
         return;
-    if (peer.uid != 0 && peer.uid != geteuid()) {
+    if (!c->by_group && peer.uid != 0 && peer.uid != geteuid()) {
         log_warn("control: refused uid=%u: only root and the agent's own user "
                  "may change accounts",
                  (unsigned)peer.uid);
@@ -269,13 +271,15 @@ run(void *cookie)
 static bool
 listen_at(struct control *c, const char *runtime, char *err, size_t err_size)
 {
+    char place[sizeof c->addr.sun_path];
     mode_t mask;
-    bool ok;
+    bool ok =
+        place_of(runtime, CONTROL_PLACE, place, sizeof place, &c->by_group);
     int n = snprintf(c->addr.sun_path, sizeof c->addr.sun_path,
-                     "%s/" CONTROL_SOCKET, runtime);
+                     "%s/" CONTROL_SOCKET, place);
 
     c->addr.sun_family = AF_UNIX;
-    if (n < 0 || (size_t)n >= sizeof c->addr.sun_path) {
+    if (!ok || n < 0 || (size_t)n >= sizeof c->addr.sun_path) {
         snprintf(err, err_size,
                  "state.runtime: %s is too long for a socket in it", runtime);
         return false;
@@ -283,7 +287,7 @@ listen_at(struct control *c, const char *runtime, char *err, size_t err_size)
     /* An agent that died left it; a living one holds the quota memory, and we
      * would not have come here. */
     unlink(c->addr.sun_path);
-    mask = umask(0177);
+    mask = umask(c->by_group ? 0117 : 0177);
     ok = bind(c->fd, (const struct sockaddr *)&c->addr, sizeof c->addr) == 0;
     umask(mask);
     if (ok && listen(c->fd, BACKLOG) == 0)

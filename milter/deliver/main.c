@@ -13,6 +13,7 @@
 #include "milter/base/conf.h"
 #include "milter/base/daemon.h"
 #include "milter/base/log.h"
+#include "milter/base/notify.h"
 #include "milter/base/process.h"
 #include "milter/deliver/control.h"
 #include "milter/deliver/listener.h"
@@ -31,6 +32,7 @@ struct agent {
     char hostname[256];
     uint64_t ticked_ms, swept_ms;
     bool ledger_failed; /* as last logged */
+    bool outdated;      /* the configuration could not be loaded again */
 };
 
 static void
@@ -153,14 +155,35 @@ stop(struct agent *a)
 
 /* A broken file, or one that this process cannot take over, leaves everything
  * as it is. */
+/* What `systemctl status` shows: the worst that there is to say. */
+static void
+tell(struct agent *a)
+{
+    char trouble[512];
+    struct conf *conf;
+
+    if (a->ledger_failed) {
+        ledger_trouble(a->env.ledger, trouble, sizeof trouble);
+        notify_ready("nothing is sent: the ledger cannot be written: %s",
+                     trouble);
+    } else if (a->outdated) {
+        notify_ready(DAEMON_OUTDATED);
+    } else {
+        conf = conf_ref(a->conf);
+        notify_ready("%zu accounts", conf->policy->n_accounts);
+        conf_unref(conf);
+    }
+}
+
 static void
 reload(struct agent *a)
 {
-    struct policy *p = daemon_load(a->file);
+    struct policy *p;
     size_t n_accounts;
     char err[512] = "";
 
-    process_notify("RELOADING=1");
+    notify_reloading();
+    p = daemon_load(a->file);
     if (p != NULL &&
         quota_reload(a->env.quota, p, err, sizeof err) != STATE_OK) {
         log_error("%s", err);
@@ -168,7 +191,8 @@ reload(struct agent *a)
         p = NULL;
     }
     n_accounts = p != NULL ? p->n_accounts : 0;
-    if (p != NULL && conf_publish(a->conf, p)) {
+    a->outdated = p == NULL || !conf_publish(a->conf, p);
+    if (!a->outdated) {
         /* Else what was asked for last may not be in the book yet. */
         if (ledger_ok(a->env.ledger))
             restore_diverts(p, a->env.ledger, a->env.quota);
@@ -177,7 +201,7 @@ reload(struct agent *a)
         log_error("configuration not loaded%s, the old one stays in force",
                   p != NULL ? ": out of memory" : "");
     }
-    process_notify("READY=1");
+    tell(a);
 }
 
 static void
@@ -195,6 +219,7 @@ watch_ledger(struct agent *a)
                   trouble);
     else
         log_info("the ledger can be written again");
+    tell(a);
 }
 
 static void
@@ -219,7 +244,7 @@ tick(struct agent *a)
 static void
 run(struct agent *a, int signals)
 {
-    process_notify("READY=1");
+    tell(a);
     log_info("ready: gmroute-deliver " GMROUTE_VERSION);
     for (;;) {
         struct pollfd fd[2] = {
@@ -239,6 +264,7 @@ run(struct agent *a, int signals)
             reload(a);
         }
         tick(a);
+        notify_alive();
     }
 }
 
@@ -271,7 +297,7 @@ main(int argc, char **argv)
     }
     if (start(&a, p)) {
         run(&a, signals);
-        process_notify("STOPPING=1");
+        notify_stopping();
         status = 0;
     }
     stop(&a);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #include <openssl/evp.h>
 
+#include "milter/base/place.h"
 #include "milter/deliver/message_private.h"
 
 enum {
@@ -71,13 +73,18 @@ fail(struct message *m, char *err, size_t err_size, const char *fmt, ...)
 
 /* ---- the spill file ---- */
 
-/* A file without a name: nothing is left behind, whatever happens to us. */
+/* A file without a name: nothing is left behind, whatever happens to us.  It
+ * lies beside the ledger, where the agent may write. */
 static int
-open_unnamed(const char *directory)
+open_unnamed(const char *state_directory)
 {
-    int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    char directory[PATH_MAX];
+    int fd = -1;
     char *path;
 
+    errno = ENAMETOOLONG;
+    if (place_of(state_directory, "ledger", directory, sizeof directory, NULL))
+        fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR))
         return fd;
     /* A file system that cannot do that. */

@@ -20,8 +20,8 @@ listener_is_unix(const char *listen)
            strncasecmp(listen, "local:", 6) == 0 || listen[0] == '/';
 }
 
-void
-listener_set_nodelay(void)
+int
+listener_find(void)
 {
     struct rlimit files;
     int last = 1024;
@@ -29,13 +29,22 @@ listener_set_nodelay(void)
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 1024)
         last = (int)files.rlim_cur;
     for (int fd = 3; fd < last; fd++) {
-        int listens = 0, on = 1;
+        int listens = 0;
         socklen_t len = sizeof listens;
 
         if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 &&
             listens)
-            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+            return fd;
     }
+    return -1;
+}
+
+void
+listener_set_nodelay(void)
+{
+    int on = 1;
+
+    setsockopt(listener_find(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
 bool

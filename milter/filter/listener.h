@@ -12,8 +12,11 @@ bool listener_is_unix(const char *listen);
 /* libmilter takes any socket in its way away, also one that is in use. */
 bool listener_is_taken(const char *listen);
 
-/* libmilter never sets TCP_NODELAY and hides its listener, but connections
- * inherit the option from it: finds the listener by what it is. */
+/* libmilter hides its listener: finds it by what it is.  -1 = there is none. */
+int listener_find(void);
+
+/* libmilter never sets TCP_NODELAY, but connections inherit the option from
+ * the listener. */
 void listener_set_nodelay(void);
 
 #endif

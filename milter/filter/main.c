@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,8 +15,11 @@
 #include "milter/base/conf.h"
 #include "milter/base/daemon.h"
 #include "milter/base/log.h"
+#include "milter/base/notify.h"
 #include "milter/base/process.h"
 #include "milter/filter/callbacks.h"
+#include "milter/filter/listener.h"
+#include "milter/filter/pulse.h"
 #include "policy/ticket.h"
 
 /* libmilter's own thread waits for SIGHUP, SIGTERM and SIGINT with sigwait(3)
@@ -23,6 +27,8 @@
  * first, as long as it has it unblocked: so this thread takes them in
  * handlers, and libmilter runs in another one. */
 static int signal_fd;
+
+enum { PULSE_MS = 2000 };
 
 static void
 on_signal(int number)
@@ -63,18 +69,22 @@ struct filter {
 static void
 reload(struct filter *f)
 {
-    struct policy *p = daemon_load(f->file);
-    size_t n_rules = p != NULL ? p->n_rules : 0;
-    size_t n_accounts = p != NULL ? p->n_accounts : 0;
+    struct policy *p;
+    size_t n_rules, n_accounts;
 
-    process_notify("RELOADING=1");
-    if (p != NULL && conf_publish(f->conf, p))
+    notify_reloading();
+    p = daemon_load(f->file);
+    n_rules = p != NULL ? p->n_rules : 0;
+    n_accounts = p != NULL ? p->n_accounts : 0;
+    if (p != NULL && conf_publish(f->conf, p)) {
         log_info("configuration loaded again: %zu rules, %zu accounts", n_rules,
                  n_accounts);
-    else
+        notify_ready("%zu rules, %zu accounts", n_rules, n_accounts);
+    } else {
         log_error("configuration not loaded%s, the old one stays in force",
                   p != NULL ? ": out of memory" : "");
-    process_notify("READY=1");
+        notify_ready(DAEMON_OUTDATED);
+    }
 }
 
 static void *
@@ -90,9 +100,32 @@ serve(void *cookie)
     return NULL;
 }
 
+/* Waits for a signal's events.  Meanwhile, where somebody watches us, sees
+ * whether libmilter serves, with a look to spare in each of its intervals. */
+static uint64_t
+wait_for_events(int listener)
+{
+    struct pollfd fd = {.fd = signal_fd, .events = POLLIN};
+    uint64_t events = 0, watch_ms = notify_watch_ms();
+
+    for (;;) {
+        int n = poll(&fd, 1, watch_ms > 0 ? (int)(watch_ms / 2) : -1);
+
+        if (n > 0)
+            break;
+        if (n == 0 && pulse_beats(listener, PULSE_MS))
+            notify_alive();
+    }
+    if (read(signal_fd, &events, sizeof events) != sizeof events)
+        return 0;
+    return events;
+}
+
 static int
 run(struct filter *f)
 {
+    struct conf *first = conf_ref(f->conf);
+    int listener = listener_find();
     pthread_t server;
     sigset_t all, old;
     bool ok = false, stopping = false;
@@ -104,19 +137,19 @@ run(struct filter *f)
         return 1;
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    process_notify("READY=1");
+    notify_ready("%zu rules, %zu accounts", first->policy->n_rules,
+                 first->policy->n_accounts);
+    conf_unref(first);
     log_info("ready: gmroute-milter " GMROUTE_VERSION);
     while (!stopping) {
-        uint64_t events = 0;
+        uint64_t events = wait_for_events(listener);
 
-        if (read(signal_fd, &events, sizeof events) != sizeof events)
-            continue;
         if (events >= 1u << 16)
             stopping = true;
-        else
+        else if (events > 0)
             reload(f);
     }
-    process_notify("STOPPING=1");
+    notify_stopping();
     callbacks_stop();
     pthread_join(server, NULL);
     log_info("stopped");

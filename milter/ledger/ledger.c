@@ -84,6 +84,7 @@ ledger_open(struct ledger **ret, const char *directory,
             const struct clock *clock, char *err, size_t err_size)
 {
     struct ledger *l = calloc(1, sizeof *l);
+    char place[LEDGER_PLACE_MAX];
     pthread_condattr_t attr;
 
     if (l == NULL) {
@@ -103,6 +104,7 @@ ledger_open(struct ledger **ret, const char *directory,
     pthread_cond_init(&l->work, &attr);
     pthread_condattr_destroy(&attr);
 
+    directory = ledger_place(directory, place);
     l->directory = strdup(directory);
     if (l->directory == NULL) {
         snprintf(err, err_size, "ledger: out of memory");

@@ -66,7 +66,8 @@ struct attempt_result {
     uint32_t duration_ms;
 };
 
-/* Opens or makes `directory`/ledger.db and starts the writer.  A corrupt file
+/* Opens or makes `directory`/ledger.db (`directory`/ledger/ledger.db where that
+ * directory exists: base/place.h) and starts the writer.  A corrupt file
  * is LEDGER_EUNAVAILABLE with the remedy in err; it is never replaced by
  * itself. */
 enum ledger_result ledger_open(struct ledger **ret, const char *directory,

@@ -82,6 +82,12 @@ struct ledger_sql {
     char trouble[LEDGER_TROUBLE_MAX];
 };
 
+/* The directory that the book is in: `directory`/ledger where that is one (see
+ * base/place.h), else `directory` itself.  Of a path that is too long, that
+ * path: who opens it says so. */
+enum { LEDGER_PLACE_MAX = LEDGER_PATH_MAX + 16 };
+const char *ledger_place(const char *directory, char room[LEDGER_PLACE_MAX]);
+
 /* Opens `directory`/ledger.db.  LEDGER_SQL_WRITE makes it when it is absent or
  * empty.  NULL with a sentence in err; *ret_rc (may be NULL) says the code. */
 struct ledger_sql *ledger_sql_open(const char *directory,

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "milter/base/place.h"
+
 #define STRING_(x) #x
 #define STRING(x)  STRING_(x)
 
@@ -380,6 +382,14 @@ open_db(struct ledger_sql *s, enum ledger_sql_access access)
     sqlite3_db_config(s->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     sqlite3_file_control(s->db, "main", SQLITE_FCNTL_PERSIST_WAL, &persist);
     return access == LEDGER_SQL_WRITE ? open_writer(s) : open_reader(s);
+}
+
+const char *
+ledger_place(const char *directory, char room[LEDGER_PLACE_MAX])
+{
+    return place_of(directory, "ledger", room, LEDGER_PLACE_MAX, NULL)
+               ? room
+               : directory;
 }
 
 struct ledger_sql *

@@ -30,12 +30,14 @@ query_open(struct query **ret, const char *directory, char *err,
            size_t err_size)
 {
     struct query *q = calloc(1, sizeof *q);
+    char place[LEDGER_PLACE_MAX];
 
     if (q == NULL) {
         snprintf(err, err_size, "out of memory");
         return false;
     }
-    q->book = ledger_sql_open(directory, LEDGER_SQL_READ, NULL, err, err_size);
+    q->book = ledger_sql_open(ledger_place(directory, place), LEDGER_SQL_READ,
+                              NULL, err, err_size);
     if (q->book == NULL) {
         free(q);
         return false;

@@ -15,12 +15,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "milter/base/place.h"
 #include "milter/state/segment_private.h"
 
 enum { SLOTS_MIN = 16, PAGE = 4096, SLOT_SIZE_MAX = 1 << 20 };
 
 /* The modes in one place.  hints has two writers of one group; token is for
- * the user of both its daemons alone. */
+ * the user of both its daemons alone, unless it has a directory that says
+ * more. */
 static const struct segment_traits traits[SEGMENT_KINDS] = {
     [SEGMENT_QUOTA] = {"quota", 0640, 022, true, false, true},
     [SEGMENT_HINTS] = {"hints", 0660, 002, false, false, false},
@@ -155,10 +157,34 @@ segment_wait(const struct segment *s, uint32_t seen, uint64_t ms)
     syscall(SYS_futex, &s->head->wake, FUTEX_WAIT, seen, &t, NULL, 0);
 }
 
-bool
-segment_path(struct segment *s, const char *directory, enum segment_kind kind)
+enum state_result
+segment_home(const char *directory, enum segment_kind kind,
+             struct segment_home *ret, char *err, size_t err_size)
 {
-    int n = snprintf(s->path, sizeof s->path, "%s/%s", directory,
+    if (!place_of(directory, traits[kind].name, ret->path, sizeof ret->path,
+                  &ret->own))
+        return segment_fail(STATE_ESYSTEM, err, err_size,
+                            "state.runtime: path too long: %s", directory);
+    if (stat(ret->path, &ret->stat) != 0)
+        return segment_fail_errno(errno, err, err_size, "look at", ret->path);
+    return STATE_OK;
+}
+
+/* Who may list a directory of its own may read the file in it. */
+mode_t
+segment_mode(enum segment_kind kind, const struct segment_home *home)
+{
+    const struct segment_traits *t = &traits[kind];
+
+    return t->mode |
+           (home->own ? home->stat.st_mode & 0044 & ~t->forbidden : 0);
+}
+
+bool
+segment_path(struct segment *s, const struct segment_home *home,
+             enum segment_kind kind)
+{
+    int n = snprintf(s->path, sizeof s->path, "%s/%s", home->path,
                      traits[kind].name);
 
     return n > 0 && (size_t)n < sizeof s->path;

@@ -37,7 +37,8 @@ enum segment_kind {
     SEGMENT_KINDS
 };
 
-/* File name below state.runtime: "quota", "hints", "status", "token". */
+/* File name below state.runtime: "quota", "hints", "status", "token"; below a
+ * directory of the same name where there is one (base/place.h). */
 const char *segment_name(enum segment_kind k);
 
 #define SEGMENT_MAGIC 0x31454d4554554f52ull /* "ROUTEME1", little-endian */
@@ -143,7 +144,8 @@ enum state_result segment_install(struct segment *s, enum segment_place place,
  * A file is trusted not to be cut short later (which would be a SIGBUS here),
  * so its owner must be root, this user, or the directory's owner, or the
  * directory one that a group of daemons shares (group-writable, not
- * world-writable); and its mode no looser than its maker makes it. */
+ * world-writable); and its mode no looser than its maker makes it.  The
+ * directory is the one that the file lies in. */
 enum state_result segment_attach(struct segment *ret, const char *directory,
                                  enum segment_kind kind, uint32_t slot_size,
                                  bool writable, char *err, size_t err_size);

@@ -13,19 +13,19 @@
 #include "milter/state/segment_private.h"
 
 enum state_result
-segment_trust(enum segment_kind kind, const struct stat *directory,
+segment_trust(enum segment_kind kind, const struct segment_home *home,
               const struct stat *file, const char *path, char *err,
               size_t err_size)
 {
     const struct segment_traits *t = segment_traits(kind);
-    bool group_of_daemons = (directory->st_mode & S_IWGRP) != 0 &&
-                            (directory->st_mode & S_IWOTH) == 0;
+    bool group_of_daemons = (home->stat.st_mode & S_IWGRP) != 0 &&
+                            (home->stat.st_mode & S_IWOTH) == 0;
 
     if (!S_ISREG(file->st_mode))
         return segment_fail(STATE_EACCESS, err, err_size,
                             "%s is not a regular file", path);
     if (file->st_uid != 0 && file->st_uid != geteuid() &&
-        file->st_uid != directory->st_uid && !group_of_daemons)
+        file->st_uid != home->stat.st_uid && !group_of_daemons)
         return segment_fail(STATE_EACCESS, err, err_size,
                             "%s belongs to user %u, which is not trusted: want "
                             "root, this user or the owner of the directory",
@@ -34,7 +34,7 @@ segment_trust(enum segment_kind kind, const struct stat *directory,
         return segment_fail(STATE_EACCESS, err, err_size,
                             "%s has mode %04o: want %04o or stricter", path,
                             (unsigned)(file->st_mode & 07777),
-                            (unsigned)t->mode);
+                            (unsigned)segment_mode(kind, home));
     return STATE_OK;
 }
 
@@ -71,19 +71,17 @@ check_head(const struct segment_head *head, enum segment_kind kind,
 }
 
 static enum state_result
-check_open(struct segment *s, int fd, const char *directory,
+check_open(struct segment *s, int fd, const struct segment_home *home,
            enum segment_kind kind, uint32_t slot_size,
            struct segment_head *ret_head, char *err, size_t err_size)
 {
-    struct stat dir, file;
+    struct stat file;
     enum state_result r;
     ssize_t n;
 
-    if (stat(directory, &dir) != 0)
-        return segment_fail_errno(errno, err, err_size, "look at", directory);
     if (fstat(fd, &file) != 0)
         return segment_fail_errno(errno, err, err_size, "look at", s->path);
-    r = segment_trust(kind, &dir, &file, s->path, err, err_size);
+    r = segment_trust(kind, home, &file, s->path, err, err_size);
     if (r != STATE_OK)
         return r;
     n = pread(fd, ret_head, sizeof *ret_head, 0);
@@ -105,11 +103,15 @@ segment_attach(struct segment *ret, const char *directory,
                char *err, size_t err_size)
 {
     struct segment s = {.fd = -1, .lock = -1};
+    struct segment_home home;
     struct segment_head head;
     enum state_result r;
     int fd;
 
-    if (!segment_path(&s, directory, kind))
+    r = segment_home(directory, kind, &home, err, err_size);
+    if (r != STATE_OK)
+        return r;
+    if (!segment_path(&s, &home, kind))
         return segment_fail(STATE_ESYSTEM, err, err_size,
                             "state.runtime: path too long: %s", directory);
     /* O_NONBLOCK: a FIFO in its place must not hold us up. */
@@ -117,7 +119,7 @@ segment_attach(struct segment *ret, const char *directory,
                           O_NONBLOCK);
     if (fd < 0)
         return segment_fail_errno(errno, err, err_size, "open", s.path);
-    r = check_open(&s, fd, directory, kind, slot_size, &head, err, err_size);
+    r = check_open(&s, fd, &home, kind, slot_size, &head, err, err_size);
     if (r == STATE_OK)
         r = segment_map(&s, fd, &head, writable, err, err_size);
     if (r != STATE_OK || !writable)

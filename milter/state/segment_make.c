@@ -124,7 +124,7 @@ reserve_head(int fd, const struct segment_head *head, const char *path,
 }
 
 static int
-open_temporary(struct segment *s, const char *directory, enum segment_kind kind,
+open_temporary(struct segment *s, const char *home, enum segment_kind kind,
                char *err, size_t err_size, enum state_result *ret_failure)
 {
     uint64_t random;
@@ -135,8 +135,8 @@ open_temporary(struct segment *s, const char *directory, enum segment_kind kind,
             segment_fail_errno(errno, err, err_size, "name", s->path);
         return -1;
     }
-    snprintf(s->temporary, sizeof s->temporary, "%s/.%s.new-%016" PRIx64,
-             directory, segment_name(kind), random);
+    snprintf(s->temporary, sizeof s->temporary, "%s/.%s.new-%016" PRIx64, home,
+             segment_name(kind), random);
     fd = open(s->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
               0600);
     if (fd < 0)
@@ -151,9 +151,10 @@ build(struct segment *ret, int lock, const char *directory,
       const struct segment_shape *shape, char *err, size_t err_size)
 {
     struct segment s = {.fd = -1, .lock = lock};
+    struct segment_home home;
     struct segment_head head;
     struct stat st;
-    enum state_result r = STATE_OK;
+    enum state_result r;
 
     if (shape->n_accounts > SEGMENT_ACCOUNTS_MAX ||
         !segment_plan(shape->kind, slots_for(shape->n_accounts),
@@ -162,21 +163,22 @@ build(struct segment *ret, int lock, const char *directory,
                             "%" PRIu32 " accounts are more than a segment "
                             "holds (%d)",
                             shape->n_accounts, SEGMENT_ACCOUNTS_MAX);
-    if (!segment_path(&s, directory, shape->kind))
-        return segment_fail(STATE_ESYSTEM, err, err_size,
-                            "state.runtime: path too long: %s", directory);
-    if (lock < 0 && segment_traits(shape->kind)->has_owner)
-        r = take_lock(directory, shape->kind, &s.lock, err, err_size);
+    r = segment_home(directory, shape->kind, &home, err, err_size);
+    if (r == STATE_OK && !segment_path(&s, &home, shape->kind))
+        r = segment_fail(STATE_ESYSTEM, err, err_size,
+                         "state.runtime: path too long: %s", directory);
+    if (r == STATE_OK && lock < 0 && segment_traits(shape->kind)->has_owner)
+        r = take_lock(home.path, shape->kind, &s.lock, err, err_size);
     if (r != STATE_OK)
         return r;
-    sweep(directory, shape->kind);
-    s.fd = open_temporary(&s, directory, shape->kind, err, err_size, &r);
+    sweep(home.path, shape->kind);
+    s.fd = open_temporary(&s, home.path, shape->kind, err, err_size, &r);
     if (s.fd < 0)
         goto done;
     r = reserve_head(s.fd, &head, s.temporary, err, err_size);
     if (r != STATE_OK)
         goto done;
-    if (fchmod(s.fd, segment_traits(shape->kind)->mode) != 0 ||
+    if (fchmod(s.fd, segment_mode(shape->kind, &home)) != 0 ||
         fstat(s.fd, &st) != 0) {
         r = segment_fail_errno(errno, err, err_size, "set up", s.temporary);
         goto done;

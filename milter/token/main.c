@@ -8,6 +8,7 @@
 #include "milter/base/conf.h"
 #include "milter/base/daemon.h"
 #include "milter/base/log.h"
+#include "milter/base/notify.h"
 #include "milter/base/process.h"
 #include "milter/state/hints.h"
 #include "milter/state/quota.h"
@@ -87,17 +88,21 @@ look_at_quota(struct tower *t)
 static void
 reload(struct tower *t)
 {
-    struct policy *p = daemon_load(t->file);
+    struct policy *p;
+    size_t n_accounts;
 
-    process_notify("RELOADING=1");
-    if (p != NULL) {
-        log_info("configuration loaded again: %zu accounts", p->n_accounts);
-        conf_publish(t->conf, p);
+    notify_reloading();
+    p = daemon_load(t->file);
+    n_accounts = p != NULL ? p->n_accounts : 0;
+    if (p != NULL && conf_publish(t->conf, p)) {
+        log_info("configuration loaded again: %zu accounts", n_accounts);
         refresher_reload(t->refresher);
+        notify_ready("%zu accounts", n_accounts);
     } else {
-        log_error("configuration not loaded, the old one stays in force");
+        log_error("configuration not loaded%s, the old one stays in force",
+                  p != NULL ? ": out of memory" : "");
+        notify_ready(DAEMON_OUTDATED);
     }
-    process_notify("READY=1");
 }
 
 /* Waits for wishes, at most WAIT_MS. */
@@ -121,7 +126,7 @@ run(struct tower *t, int signals)
 {
     struct conf *first = conf_ref(t->conf);
 
-    process_notify("READY=1");
+    notify_ready("%zu accounts", first->policy->n_accounts);
     log_info("ready: gmroute-token " GMROUTE_VERSION);
     for (;;) {
         enum process_event e;
@@ -136,6 +141,7 @@ run(struct tower *t, int signals)
         token_book_beat(t->book);
         refresher_tick(t->refresher);
         look_at_quota(t);
+        notify_alive();
         /* Where the memory lies cannot change while we run. */
         listen_for_wishes(t, first->policy->state.runtime);
     }
@@ -213,7 +219,7 @@ main(int argc, char **argv)
     }
     if (start(&t, p)) {
         run(&t, signals);
-        process_notify("STOPPING=1");
+        notify_stopping();
         status = 0;
     }
     refresher_free(t.refresher);

@@ -11,11 +11,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -70,83 +67,6 @@ signals_become_events(void **state)
     close(pair[1]);
     close(fd);
     assert_int_equal(process_event(fd), PROCESS_NONE);
-}
-
-static int
-listen_at(const struct sockaddr_un *at, size_t name_len)
-{
-    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
-
-    assert_true(fd >= 0);
-    assert_int_equal(
-        bind(fd, (const struct sockaddr *)at,
-             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + name_len)),
-        0);
-    return fd;
-}
-
-static void
-assert_received(int fd, const char *want)
-{
-    char text[600];
-    ssize_t n;
-
-    assert_true(readable(fd));
-    n = recv(fd, text, sizeof text - 1, MSG_DONTWAIT);
-    assert_true(n >= 0);
-    text[n] = '\0';
-    assert_int_equal(strncmp(text, want, strlen(want)), 0);
-}
-
-static void
-systemd_is_told(void **state)
-{
-    char directory[] = "/tmp/gmroute-process-XXXXXX", name[110];
-    struct sockaddr_un at = {.sun_family = AF_UNIX};
-    int fd;
-
-    (void)state;
-    assert_non_null(mkdtemp(directory));
-    snprintf(at.sun_path, sizeof at.sun_path, "%s/notify", directory);
-    fd = listen_at(&at, strlen(at.sun_path) + 1);
-    setenv("NOTIFY_SOCKET", at.sun_path, 1);
-    process_notify("READY=1");
-    assert_received(fd, "READY=1");
-    process_notify("RELOADING=1");
-    assert_received(fd, "RELOADING=1\nMONOTONIC_USEC=");
-    close(fd);
-    unlink(at.sun_path);
-    rmdir(directory);
-
-    memset(at.sun_path, 0, sizeof at.sun_path);
-    snprintf(name, sizeof name, "@gmroute-test-%d", (int)getpid());
-    memcpy(at.sun_path + 1, name + 1, strlen(name) - 1);
-    fd = listen_at(&at, strlen(name));
-    setenv("NOTIFY_SOCKET", name, 1);
-    process_notify("STOPPING=1");
-    assert_received(fd, "STOPPING=1");
-    close(fd);
-    unsetenv("NOTIFY_SOCKET");
-}
-
-static void
-a_bad_notify_socket_does_no_harm(void **state)
-{
-    char too_long[300];
-
-    (void)state;
-    memset(too_long, '/', sizeof too_long);
-    too_long[sizeof too_long - 1] = '\0';
-    unsetenv("NOTIFY_SOCKET");
-    process_notify("READY=1");
-    for (unsigned i = 0; i < 6; i++) {
-        const char *const paths[] = {
-            "", "@", "/", "relative", "/nonexistent/gmroute", too_long};
-
-        setenv("NOTIFY_SOCKET", paths[i], 1);
-        process_notify("READY=1");
-    }
-    unsetenv("NOTIFY_SOCKET");
 }
 
 static void
@@ -204,8 +124,6 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_boot_has_one_id),
         cmocka_unit_test(signals_become_events),
-        cmocka_unit_test(systemd_is_told),
-        cmocka_unit_test(a_bad_notify_socket_does_no_harm),
         cmocka_unit_test(no_core_is_left),
         cmocka_unit_test(files_are_raised_to_the_hard_limit),
     };

@@ -205,9 +205,82 @@ what_is_no_regular_file_is_refused(void **state)
     assert_int_equal(mkfifo(path_of("quota"), 0600), 0);
     assert_int_equal(attach(&s, SEGMENT_QUOTA, false), STATE_EACCESS);
     assert_int_equal(unlink(path_of("quota")), 0);
-    assert_int_equal(mkdir(path_of("quota"), 0700), 0);
-    assert_int_equal(attach(&s, SEGMENT_QUOTA, false), STATE_EACCESS);
-    assert_int_equal(rmdir(path_of("quota")), 0);
+}
+
+/* As root makes it for a daemon with a user of its own. */
+static void
+a_directory_of_its_own_says_who_may_read(void **state)
+{
+    static const struct {
+        enum segment_kind kind;
+        mode_t directory, file;
+    } rows[] = {
+        {SEGMENT_QUOTA, 02750, 0640},  {SEGMENT_QUOTA, 02755, 0644},
+        {SEGMENT_HINTS, 02775, 0664},  {SEGMENT_HINTS, 02770, 0660},
+        {SEGMENT_STATUS, 02750, 0640}, {SEGMENT_TOKEN, 02750, 0640},
+        {SEGMENT_TOKEN, 0700, 0600},   {SEGMENT_TOKEN, 02755, 0640},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *name = segment_name(rows[i].kind);
+        struct segment maker = {0}, again = {0}, reader = {0};
+        char own[200], file[220];
+        struct stat st;
+
+        print_message("  %s %04o\n", name, (unsigned)rows[i].directory);
+        snprintf(own, sizeof own, "%s/%s", directory, name);
+        snprintf(file, sizeof file, "%s/%s", own, name);
+        assert_int_equal(mkdir(own, 0700), 0);
+        if (geteuid() == 0)
+            assert_int_equal(chown(own, 12345, 54321), 0);
+        assert_int_equal(chmod(own, rows[i].directory), 0);
+        assert_int_equal(attach(&reader, rows[i].kind, false), STATE_EABSENT);
+
+        assert_int_equal(make(&maker, rows[i].kind, 20), STATE_OK);
+        assert_int_equal(stat(file, &st), 0);
+        assert_int_equal(st.st_mode & 07777, rows[i].file);
+        if (geteuid() == 0 && (rows[i].directory & S_ISGID) != 0)
+            assert_int_equal(st.st_gid, 54321);
+        assert_int_equal(attach(&reader, rows[i].kind, false), STATE_OK);
+        assert_false(segment_stale(&reader, true));
+        segment_detach(&maker);
+        assert_int_equal(make(&again, rows[i].kind, 40), STATE_OK);
+        assert_true(segment_stale(&reader, true));
+        segment_detach(&again);
+        segment_detach(&reader);
+
+        /* nothing of it lies where the others are */
+        assert_int_equal(fixture_count(directory, "."), 2);
+        assert_int_equal(fixture_count(directory, name), 1);
+        fixture_remove(own);
+    }
+}
+
+/* Who may write there is trusted, and nobody else: here the owner of the
+ * runtime directory is no longer. */
+static void
+the_owner_of_its_own_directory_is_trusted(void **state)
+{
+    struct segment maker = {0}, s = {0};
+    char own[200], file[220];
+
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    snprintf(own, sizeof own, "%s/status", directory);
+    snprintf(file, sizeof file, "%s/status", own);
+    assert_int_equal(mkdir(own, 0750), 0);
+    assert_int_equal(chown(own, 12345, 54321), 0);
+    assert_int_equal(chown(directory, 777, 777), 0);
+    assert_int_equal(make(&maker, SEGMENT_STATUS, 20), STATE_OK);
+    assert_int_equal(chown(file, 12345, 54321), 0);
+    assert_int_equal(attach(&s, SEGMENT_STATUS, false), STATE_OK);
+    segment_detach(&s);
+    assert_int_equal(chown(file, 777, 54321), 0);
+    assert_int_equal(attach(&s, SEGMENT_STATUS, false), STATE_EACCESS);
+    segment_detach(&maker);
+    fixture_remove(own);
 }
 
 static void
@@ -734,6 +807,8 @@ main(void)
         TEST(a_symbolic_link_is_refused),
         TEST(what_is_no_regular_file_is_refused),
         TEST(loose_modes_are_refused),
+        TEST(a_directory_of_its_own_says_who_may_read),
+        TEST(the_owner_of_its_own_directory_is_trusted),
         TEST(a_strangers_file_is_refused),
         TEST(a_cut_file_is_refused_at_any_length),
         TEST(each_flipped_bit_of_the_sizes_is_noticed),
