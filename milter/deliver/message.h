@@ -26,7 +26,7 @@ enum { MESSAGE_MEMORY = 1 << 20 };
 
 struct message;
 
-/* spill_directory: for the unlinked file.  NULL = out of memory. */
+/* spill_directory: state.directory, for the unlinked file.  NULL = out of memory. */
 struct message *message_new(const char *spill_directory);
 void message_free(struct message *m);
 

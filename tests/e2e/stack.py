@@ -141,12 +141,19 @@ class Daemon:
                 GMROUTE_KILL=kill_at)
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
-                [os.path.join(BUILD, PROGRAMS[self.name]), "-s", "-l",
-                 "debug", "-c", self.stack.config_file],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                 env=environment, cwd=self.stack.top)
+                self.command(), stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, env=environment, cwd=self.stack.top,
+                **self.identity())
         if wait:
             wait_for(self.name, lambda: self.ended_or_ready(before))
+
+    def command(self):
+        return [os.path.join(BUILD, PROGRAMS[self.name]), "-s", "-l", "debug",
+                "-c", self.stack.config_file]
+
+    def identity(self):
+        """Whose it is, as subprocess takes it: ours."""
+        return {}
 
     def ended_or_ready(self, before):
         if self.process.poll() is not None:
