@@ -109,9 +109,9 @@ start(struct agent *a, const struct policy *p)
     a->env.attempts = attempts_new(a->env.quota);
     if (a->status == NULL || a->env.attempts == NULL)
         return false;
-    if (!restore_memory(p, a->env.ledger, a->env.quota, a->env.attempts)) {
-        ledger_trouble(a->env.ledger, err, sizeof err);
-        log_error("ledger: what was spent cannot be read: %s", err);
+    if (!restore_memory(p, a->env.ledger, a->env.quota, a->env.attempts, err,
+                        sizeof err)) {
+        log_error("ledger: what was spent cannot be restored: %s", err);
         return false;
     }
     a->env.pool = pool_new(

@@ -4,8 +4,10 @@
 #include "milter/deliver/restore.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "milter/base/log.h"
+#include "milter/base/parallel.h"
 
 /* ---- the book ---- */
 
@@ -74,16 +76,26 @@ struct restoring {
     /* Buckets come account by account, and there may be millions. */
     uint64_t account; /* of the one before; 0 = none yet */
     bool known;
+    /* Accounts for which shared memory has no place, and why. */
+    uint64_t n_left_out;
+    enum state_result trouble;
 };
 
 /* An account that is no longer configured has no limits to keep. */
 static bool
-reopen(const struct restoring *r, uint64_t account, const char *identity)
+reopen(struct restoring *r, uint64_t account, const char *identity)
 {
+    enum state_result result;
     struct mailbox m;
 
-    return policy_mailbox(r->policy, identity, &m) && m.id == account &&
-           quota_open(r->quota, &m) == STATE_OK;
+    if (!policy_mailbox(r->policy, identity, &m) || m.id != account)
+        return false;
+    result = quota_open(r->quota, &m);
+    if (result == STATE_OK)
+        return true;
+    r->trouble = result;
+    r->n_left_out++;
+    return false;
 }
 
 static void
@@ -94,6 +106,8 @@ restore_spent(void *cookie, uint64_t account, const char *identity,
     struct restoring *r = cookie;
 
     if (account != r->account) {
+        if (r->known)
+            quota_restored(r->quota, r->account);
         r->known = reopen(r, account, identity);
         r->account = account;
     }
@@ -114,6 +128,59 @@ restore_mailed(void *cookie, uint64_t account, const char *identity,
     if (r->known)
         quota_restore_recipient(r->quota, account, who, at_ms);
 }
+
+/* ---- windows: half of the time goes into fresh memory, and the book can be
+ * read by several at once ---- */
+
+struct reader {
+    struct restoring restoring;
+    enum ledger_result result;
+};
+
+struct readers {
+    struct ledger *ledger;
+    struct reader reader[PARALLEL_MAX];
+};
+
+static void
+restore_part(void *cookie, unsigned i, unsigned of)
+{
+    struct readers *all = cookie;
+    struct reader *x = &all->reader[i];
+    struct ledger_part part = {i, of};
+    struct restoring *r = &x->restoring;
+
+    x->result = ledger_spent(all->ledger, part, restore_spent, r);
+    if (r->known)
+        quota_restored(r->quota, r->account);
+    r->known = false;
+    r->account = 0;
+    if (x->result == LEDGER_OK)
+        x->result = ledger_mailed(all->ledger, part, restore_mailed, r);
+}
+
+static bool
+restore_windows(struct restoring *r, struct ledger *l)
+{
+    struct readers all = {.ledger = l};
+    unsigned n = parallel_parts();
+    bool ok = true;
+
+    for (unsigned i = 0; i < n; i++)
+        all.reader[i].restoring = *r;
+    parallel(n, restore_part, &all);
+    for (unsigned i = 0; i < n; i++) {
+        const struct reader *x = &all.reader[i];
+
+        ok = ok && x->result == LEDGER_OK;
+        r->n_left_out += x->restoring.n_left_out;
+        if (x->restoring.trouble != STATE_OK)
+            r->trouble = x->restoring.trouble;
+    }
+    return ok;
+}
+
+/* ---- the rest ---- */
 
 static void
 restore_state(void *cookie, uint64_t account, const char *identity,
@@ -172,21 +239,29 @@ restore_diverts(const struct policy *p, struct ledger *l, struct quota *q)
 
 bool
 restore_memory(const struct policy *p, struct ledger *l, struct quota *q,
-               struct attempts *a)
+               struct attempts *a, char *err, size_t err_size)
 {
     struct restoring r = {.policy = p, .quota = q, .attempts = a};
     uint64_t now_ms = quota_now_ms(q);
 
-    if (ledger_spent(l, restore_spent, &r) != LEDGER_OK)
+    if (!restore_windows(&r, l) ||
+        ledger_states(l, restore_state, &r) != LEDGER_OK ||
+        ledger_observed(l, restore_observed, &r) != LEDGER_OK ||
+        ledger_diverts(l, restore_divert, &r) != LEDGER_OK ||
+        ledger_waiting(
+            l, now_ms > ATTEMPTS_FORGET_MS ? now_ms - ATTEMPTS_FORGET_MS : 0,
+            restore_waiting, &r) != LEDGER_OK) {
+        ledger_trouble(l, err, err_size);
         return false;
-    r.account = 0;
-    if (ledger_mailed(l, restore_mailed, &r) != LEDGER_OK)
-        return false;
-    quota_restored(q);
-    return ledger_states(l, restore_state, &r) == LEDGER_OK &&
-           ledger_observed(l, restore_observed, &r) == LEDGER_OK &&
-           restore_diverts(p, l, q) &&
-           ledger_waiting(
-               l, now_ms > ATTEMPTS_FORGET_MS ? now_ms - ATTEMPTS_FORGET_MS : 0,
-               restore_waiting, &r) == LEDGER_OK;
+    }
+    if (r.n_left_out == 0)
+        return true;
+    /* They would start anew, with nothing spent. */
+    snprintf(err, err_size,
+             "%" PRIu64 " accounts of the ledger have no place in shared "
+             "memory (%s): %s",
+             r.n_left_out, state_result_text(r.trouble),
+             r.trouble == STATE_EFULL ? "raise state.accounts"
+                                      : "make room on state.runtime");
+    return false;
 }

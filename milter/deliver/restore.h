@@ -18,10 +18,10 @@ bool restore_book(struct ledger *l, const struct policy *p,
                   const uint64_t boot_id[2]);
 
 /* Fills fresh shared memory with what the book knows: windows, whom they
- * counted, states, observed limits, diverts, who waits.  False: ledger_trouble
- * says why. */
+ * counted, states, observed limits, diverts, who waits.  False, and err: the
+ * book cannot be read, or there is no place for all of its accounts. */
 bool restore_memory(const struct policy *p, struct ledger *l, struct quota *q,
-                    struct attempts *a);
+                    struct attempts *a, char *err, size_t err_size);
 
 /* The diverts alone, after a reload: while the other account is not configured
  * a divert rests; it is in force again when that one comes back. */

@@ -151,9 +151,15 @@ enum ledger_result ledger_boot(struct ledger *l, const uint64_t boot_id[2],
 /* Newest quota time in the book; 0 = empty. */
 uint64_t ledger_newest_ms(struct ledger *l);
 
+/* One of `of` parts of about as many accounts, n from 0, for threads that read
+ * side by side. */
+struct ledger_part {
+    unsigned n, of;
+};
+
 /* Calls each for every spent bucket that can still count, account by account. */
 enum ledger_result
-ledger_spent(struct ledger *l,
+ledger_spent(struct ledger *l, struct ledger_part part,
              void (*each)(void *cookie, uint64_t account, const char *identity,
                           enum dimension d, uint64_t window_ms, uint64_t bucket,
                           uint64_t units),
@@ -162,7 +168,7 @@ ledger_spent(struct ledger *l,
 /* Calls each for every recipient that a limit of different recipients can still
  * count, with the quota time of its last send; account by account. */
 enum ledger_result
-ledger_mailed(struct ledger *l,
+ledger_mailed(struct ledger *l, struct ledger_part part,
               void (*each)(void *cookie, uint64_t account, const char *identity,
                            const struct recipient_id *r, uint64_t at_ms),
               void *cookie);

@@ -124,8 +124,24 @@ naming_find(struct naming *n, uint64_t account)
     return rc == SQLITE_ROW || rc == SQLITE_DONE;
 }
 
+/* Binds the first and the last account of a part.  Ids are hashes, which are
+ * spread evenly over all numbers. */
+static void
+scan_part(struct scan *s, struct ledger_part part)
+{
+    uint64_t size = UINT64_MAX / part.of;
+    uint64_t first = (uint64_t)INT64_MIN + part.n * size;
+    uint64_t last =
+        part.n + 1 == part.of ? (uint64_t)INT64_MAX : first + (size - 1);
+
+    if (s->st == NULL)
+        return;
+    ledger_sql_bind_u64(s->st, 1, first);
+    ledger_sql_bind_u64(s->st, 2, last);
+}
+
 enum ledger_result
-ledger_spent(struct ledger *l,
+ledger_spent(struct ledger *l, struct ledger_part part,
              void (*each)(void *cookie, uint64_t account, const char *identity,
                           enum dimension d, uint64_t window_ms, uint64_t bucket,
                           uint64_t units),
@@ -136,11 +152,13 @@ ledger_spent(struct ledger *l,
      * walk the table, not the index. */
     struct scan s =
         scan_open(l, "SELECT account, dimension, window_ms, bucket, units"
-                     " FROM spent WHERE units > 0 AND +until_ms >"
+                     " FROM spent WHERE account BETWEEN ?1 AND ?2"
+                     " AND units > 0 AND +until_ms >"
                      " (SELECT value FROM meta WHERE key = 'newest_quota_ms')"
                      " ORDER BY account, dimension, window_ms, bucket");
     struct naming name = {.of = &s};
 
+    scan_part(&s, part);
     while (scan_next(&s)) {
         uint64_t account = ledger_sql_u64(s.st, 0);
         int64_t d = sqlite3_column_int64(s.st, 1);
@@ -158,7 +176,7 @@ ledger_spent(struct ledger *l,
 }
 
 enum ledger_result
-ledger_mailed(struct ledger *l,
+ledger_mailed(struct ledger *l, struct ledger_part part,
               void (*each)(void *cookie, uint64_t account, const char *identity,
                            const struct recipient_id *r, uint64_t at_ms),
               void *cookie)
@@ -168,10 +186,12 @@ ledger_mailed(struct ledger *l,
         scan_open(l, "SELECT m.account, n.identity, m.recipient, m.external,"
                      " max(m.at_ms) FROM mailed m"
                      " LEFT JOIN account_name n USING(account)"
-                     " WHERE m.sends > 0 AND +m.until_ms > (SELECT value"
+                     " WHERE m.account BETWEEN ?1 AND ?2 AND m.sends > 0"
+                     " AND +m.until_ms > (SELECT value"
                      " FROM meta WHERE key = 'newest_quota_ms')"
                      " GROUP BY m.account, m.recipient");
 
+    scan_part(&s, part);
     while (scan_next(&s)) {
         struct recipient_id r = {ledger_sql_u64(s.st, 2),
                                  sqlite3_column_int(s.st, 3) != 0};

@@ -23,7 +23,7 @@ enum {
     TOKEN_WORDS = 3 + TOKEN_TEXT_MAX / 8,
 };
 
-_Static_assert(IDENTITY_WORDS == 40, "layout 2");
+_Static_assert(IDENTITY_WORDS == 40, "layout 3");
 
 /* ---- quota: one slot is a quota_slot and head->windows quota_windows ---- */
 
@@ -60,10 +60,10 @@ struct quota_slot {
     struct quota_window window[];
 };
 
-_Static_assert(sizeof(struct window) == 8 * 151, "layout 2");
-_Static_assert(sizeof(struct quota_window) == 1232, "layout 2");
-_Static_assert(sizeof(struct quota_slot) == 576, "layout 2");
-_Static_assert(LIMITS_MAX == 12, "layout 2");
+_Static_assert(sizeof(struct window) == 8 * 151, "layout 3");
+_Static_assert(sizeof(struct quota_window) == 1232, "layout 3");
+_Static_assert(sizeof(struct quota_slot) == 576, "layout 3");
+_Static_assert(LIMITS_MAX == 12, "layout 3");
 
 /* A request word: how often a token was asked for, and which one was refused.
  * 0 = never asked. */
@@ -83,7 +83,7 @@ struct hints_slot {
                                         * recipients, at minute % 64 */
 };
 
-_Static_assert(sizeof(struct hints_slot) == 896, "layout 2");
+_Static_assert(sizeof(struct hints_slot) == 896, "layout 3");
 
 /* ---- status ---- */
 
@@ -99,7 +99,7 @@ struct status_slot {
     _Atomic uint64_t spare[8];
 };
 
-_Static_assert(sizeof(struct status_slot) == 640, "layout 2");
+_Static_assert(sizeof(struct status_slot) == 640, "layout 3");
 
 /* ---- token ---- */
 
@@ -112,6 +112,6 @@ struct token_slot {
 };
 
 _Static_assert(sizeof(struct token) == 8 * TOKEN_WORDS, "no tail octets");
-_Static_assert(sizeof(struct token_slot) == 4160, "layout 2");
+_Static_assert(sizeof(struct token_slot) == 4160, "layout 3");
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "milter/base/parallel.h"
 #include "milter/state/quota_private.h"
 #include "milter/state/words.h"
 
@@ -37,23 +38,52 @@ named_mailbox(const struct account *a)
     return m;
 }
 
-static enum state_result
-open_named(struct quota *q, const struct policy *p, char *err, size_t err_size)
+struct opening {
+    struct quota *quota;
+    const struct policy *policy;
+    struct {
+        enum state_result result;
+        const char *name; /* of the account that has no place */
+    } part[PARALLEL_MAX];
+};
+
+/* Most of it is fresh memory. */
+static void
+open_part(void *cookie, unsigned part, unsigned of)
 {
-    for (size_t i = 0; i < p->n_accounts; i++) {
+    struct opening *o = cookie;
+    const struct policy *p = o->policy;
+
+    for (size_t i = part; i < p->n_accounts; i += of) {
         struct mailbox m;
         enum state_result r;
 
         if (p->accounts[i].is_template)
             continue;
         m = named_mailbox(&p->accounts[i]);
-        r = quota_open(q, &m);
-        if (r != STATE_OK) {
-            snprintf(err, err_size,
-                     "account %s has no place in shared memory: %s",
-                     p->accounts[i].name, state_result_text(r));
-            return r;
-        }
+        r = quota_open(o->quota, &m);
+        if (r == STATE_OK)
+            continue;
+        o->part[part].result = r;
+        o->part[part].name = p->accounts[i].name;
+        return;
+    }
+}
+
+static enum state_result
+open_named(struct quota *q, const struct policy *p, char *err, size_t err_size)
+{
+    enum { ALONE_MAX = 1000 }; /* accounts not worth a thread */
+    struct opening o = {.quota = q, .policy = p};
+    unsigned n = p->n_accounts <= ALONE_MAX ? 1 : parallel_parts();
+
+    parallel(n, open_part, &o);
+    for (unsigned i = 0; i < n; i++) {
+        if (o.part[i].result == STATE_OK)
+            continue;
+        snprintf(err, err_size, "account %s has no place in shared memory: %s",
+                 o.part[i].name, state_result_text(o.part[i].result));
+        return o.part[i].result;
     }
     return STATE_OK;
 }
@@ -108,6 +138,7 @@ quota_make(struct quota **ret, const char *directory, const struct policy *p,
     q->clock = clock;
     for (unsigned i = 0; i < QUOTA_STRIPES; i++)
         pthread_mutex_init(&q->stripe[i], NULL);
+    pthread_rwlock_init(&q->door, NULL);
     atomic_init(&q->unique_cap.max, p->state.unique_recipients);
     shape.windows = most_limits(p);
     if (shape.windows < WINDOWS_MIN)
@@ -122,7 +153,8 @@ quota_make(struct quota **ret, const char *directory, const struct policy *p,
     if (r != STATE_OK)
         goto done;
     q->unique = calloc(q->segment.n_slots, sizeof(struct unique *));
-    if (q->unique == NULL) {
+    q->guest = calloc(q->segment.n_slots, sizeof *q->guest);
+    if (q->unique == NULL || q->guest == NULL) {
         snprintf(err, err_size, "out of memory");
         r = STATE_ESYSTEM;
         goto done;
@@ -149,9 +181,11 @@ quota_free(struct quota *q)
     for (uint32_t i = 0; q->unique != NULL && i < q->segment.n_slots; i++)
         unique_free(q->unique[i], &q->unique_cap);
     free(q->unique);
+    free(q->guest);
     segment_detach(&q->segment);
     for (unsigned i = 0; i < QUOTA_STRIPES; i++)
         pthread_mutex_destroy(&q->stripe[i]);
+    pthread_rwlock_destroy(&q->door);
     free(q);
 }
 
@@ -207,11 +241,11 @@ quota_lock(struct quota *q, uint64_t id)
     if (slot == NULL)
         return NULL;
     pthread_mutex_lock(stripe_of(q, slot));
-    if (slot->seq == 0) { /* claimed, and its owner is about to fill it */
-        pthread_mutex_unlock(stripe_of(q, slot));
-        return NULL;
-    }
-    return slot;
+    if (words_get(&slot->id) == id)
+        return slot;
+    /* Claimed, and somebody is about to fill it; or it has left just now. */
+    pthread_mutex_unlock(stripe_of(q, slot));
+    return NULL;
 }
 
 void
@@ -233,28 +267,48 @@ fill(struct quota_slot *slot, const struct mailbox *m)
     words_write_end(&slot->seq);
 }
 
-enum state_result
-quota_open(struct quota *q, const struct mailbox *m)
+/* Under the door's shared hold: nobody leaves. */
+static enum state_result
+come_in(struct quota *q, const struct mailbox *m, uint64_t now_ms)
 {
-    struct quota_slot *slot;
+    struct quota_slot *slot = segment_find(&q->segment, m->id);
+    struct quota_guest *guest;
     enum state_result r;
     void *claimed;
 
-    slot = segment_find(&q->segment, m->id);
-    if (slot != NULL &&
-        atomic_load_explicit(&slot->seq, memory_order_acquire) != 0)
+    if (slot == NULL) {
+        if (m->account->quota.n > q->segment.windows)
+            return STATE_ELAYOUT;
+        r = segment_claim(&q->segment, m->id, &claimed);
+        if (r != STATE_OK)
+            return r;
+        slot = claimed;
+    }
+    guest = &q->guest[segment_index(&q->segment, slot)];
+    atomic_store_explicit(&guest->used_ms, now_ms, memory_order_relaxed);
+    atomic_store_explicit(&guest->stays, !m->account->is_template,
+                          memory_order_relaxed);
+    if (words_get(&slot->id) == m->id)
         return STATE_OK;
-    if (m->account->quota.n > q->segment.windows)
-        return STATE_ELAYOUT;
-    r = segment_claim(&q->segment, m->id, &claimed);
-    if (r != STATE_OK)
-        return r;
-    slot = claimed;
     pthread_mutex_lock(stripe_of(q, slot));
-    if (slot->seq == 0)
+    if (words_get(&slot->id) != m->id)
         fill(slot, m);
     pthread_mutex_unlock(stripe_of(q, slot));
     return STATE_OK;
+}
+
+enum state_result
+quota_open(struct quota *q, const struct mailbox *m)
+{
+    uint64_t now_ms = quota_now_ms(q);
+    enum state_result r;
+
+    do {
+        pthread_rwlock_rdlock(&q->door);
+        r = come_in(q, m, now_ms);
+        pthread_rwlock_unlock(&q->door);
+    } while (r == STATE_EFULL && quota_leave_idle(q, now_ms));
+    return r;
 }
 
 /* ---- new limits ---- */
@@ -291,29 +345,27 @@ reload_windows(const struct quota *q, const struct quota_slot *slot,
 }
 
 static void
-reload_slot(struct quota *q, struct quota_slot *slot,
-            const struct quota_limits *l)
+reload_slot(struct quota *q, uint64_t id, const struct quota_limits *l)
 {
     struct quota_window fresh[LIMITS_MAX];
+    struct quota_slot *slot = quota_lock(q, id);
 
-    pthread_mutex_lock(stripe_of(q, slot));
-    if (slot->seq != 0) {
-        reload_windows(q, slot, l, quota_now_ms(q), fresh);
-        words_write_begin(&slot->seq);
-        words_copy((_Atomic uint64_t *)(void *)slot->window,
-                   (const _Atomic uint64_t *)(void *)fresh,
-                   l->n * (sizeof *fresh / 8));
-        words_set(&slot->n_windows, l->n);
-        words_write_end(&slot->seq);
-    }
-    pthread_mutex_unlock(stripe_of(q, slot));
+    if (slot == NULL)
+        return;
+    reload_windows(q, slot, l, quota_now_ms(q), fresh);
+    words_write_begin(&slot->seq);
+    words_copy((_Atomic uint64_t *)(void *)slot->window,
+               (const _Atomic uint64_t *)(void *)fresh,
+               l->n * (sizeof *fresh / 8));
+    words_set(&slot->n_windows, l->n);
+    words_write_end(&slot->seq);
+    quota_unlock(q, slot);
 }
 
 enum state_result
 quota_reload(struct quota *q, const struct policy *p, char *err,
              size_t err_size)
 {
-    struct quota_slot *slot;
     uint64_t id;
 
     if (most_limits(p) > q->segment.windows) {
@@ -325,19 +377,16 @@ quota_reload(struct quota *q, const struct policy *p, char *err,
     }
     atomic_store(&q->unique_cap.max, p->state.unique_recipients);
     for (uint32_t i = 0; i < q->segment.n_slots; i++) {
-        char identity[IDENTITY_WORDS * 8];
+        char identity[IDENTITY_MAX + 1];
         struct mailbox m;
 
-        slot = segment_slot(&q->segment, i, &id);
-        /* The identity is written once, by quota_open. */
-        if (slot == NULL ||
-            atomic_load_explicit(&slot->seq, memory_order_acquire) == 0 ||
-            !words_get_text(slot->identity, IDENTITY_WORDS, identity,
-                            IDENTITY_MAX + 1))
+        if (segment_slot(&q->segment, i, &id) == NULL ||
+            !quota_segment_identity(&q->segment, id, identity))
             continue;
         /* An account that is gone keeps what it has: it may come back. */
+        atomic_store(&q->guest[i].stays, false);
         if (policy_mailbox(p, identity, &m))
-            reload_slot(q, slot, &m.account->quota);
+            reload_slot(q, id, &m.account->quota);
     }
     return open_named(q, p, err, err_size);
 }
@@ -388,23 +437,20 @@ quota_restore(struct quota *q, uint64_t id, enum dimension d,
 }
 
 void
-quota_restored(struct quota *q)
+quota_restored(struct quota *q, uint64_t id)
 {
-    uint64_t now_ms = quota_now_ms(q), id;
+    struct quota_slot *slot = quota_lock(q, id);
+    struct quota_copy was;
 
-    for (uint32_t i = 0; i < q->segment.n_slots; i++) {
-        struct quota_slot *slot = segment_slot(&q->segment, i, &id);
-        struct quota_copy was;
-
-        if (slot == NULL || (slot = quota_lock(q, id)) == NULL)
-            continue;
-        /* Each learns from what the others were told, not from what they
-         * have learned. */
-        if (quota_slot_read(slot, id, q->segment.windows, &was) == STATE_OK) {
-            words_write_begin(&slot->seq);
-            quota_slot_level(slot, quota_copy_slot(&was), now_ms);
-            words_write_end(&slot->seq);
-        }
-        quota_unlock(q, slot);
+    if (slot == NULL)
+        return;
+    /* Each learns from what the others were told, not from what they have
+     * learned. */
+    if (quota_slot_has_pairs(slot) &&
+        quota_slot_read(slot, id, q->segment.windows, &was) == STATE_OK) {
+        words_write_begin(&slot->seq);
+        quota_slot_level(slot, quota_copy_slot(&was), quota_now_ms(q));
+        words_write_end(&slot->seq);
     }
+    quota_unlock(q, slot);
 }

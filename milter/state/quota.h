@@ -166,8 +166,10 @@ enum state_result quota_reload(struct quota *q, const struct policy *p,
 
 uint64_t quota_now_ms(const struct quota *q);
 
-/* Makes sure the mailbox has a slot with its account's limits; cheap when it
- * has.  STATE_EFULL, STATE_ENOSPACE, STATE_ELAYOUT (as quota_reload). */
+/* Makes sure the mailbox has a slot with its account's limits, for ten minutes
+ * at least; cheap when it has.  In a full segment senders of a template leave
+ * who have waited longest and of whom nothing counts.  STATE_EFULL,
+ * STATE_ENOSPACE, STATE_ELAYOUT (as quota_reload). */
 enum state_result quota_open(struct quota *q, const struct mailbox *m);
 
 /* Takes room for one transaction, all windows or none.  share_percent 1..100
@@ -212,9 +214,9 @@ void quota_restore(struct quota *q, uint64_t id, enum dimension d,
 void quota_restore_recipient(struct quota *q, uint64_t id,
                              const struct recipient_id *r, uint64_t at_ms);
 
-/* After the last of these: a window that is younger than others of its
+/* After the account's last bucket: a window that is younger than others of its
  * dimension learns from them what it lacks. */
-void quota_restored(struct quota *q);
+void quota_restored(struct quota *q, uint64_t id);
 
 /* Sends the account to rest for first_ms, and twice as long each time it has to
  * rest again before Gmail has accepted anything: up to 24 h, up to an hour when

@@ -25,10 +25,29 @@ struct quota { /* the agent's */
     /* Whom the account of slot i has mailed; under its stripe. */
     struct unique **unique;
     struct unique_cap unique_cap;
+    /* Accounts come in under a shared hold, so that none leaves between the
+     * search for it and its claim; they leave under an exclusive one. */
+    pthread_rwlock_t door;
+    struct quota_guest *guest; /* of slot i */
+    uint64_t looked_ms;        /* quota_leave_idle; under the exclusive hold */
 };
 
-/* The agent's slot of an id, with its stripe held until quota_unlock; NULL
- * (and no lock) when there is none. */
+/* What the agent alone needs to know of a slot's account. */
+struct quota_guest {
+    _Atomic uint64_t used_ms; /* quota time of the last quota_open */
+    _Atomic bool stays;       /* it is named in the configuration */
+};
+
+/* Makes room in a segment that is full: those whom nobody has needed for long
+ * and of whom nothing counts leave, least recently used first.  False: there
+ * are none. */
+bool quota_leave_idle(struct quota *q, uint64_t now_ms);
+
+/* A request word that was changed once more. */
+uint64_t quota_request(uint64_t word, uint64_t refused_serial);
+
+/* The agent's slot of an id, filled in, with its stripe held until
+ * quota_unlock; NULL (and no lock) when there is none. */
 struct quota_slot *quota_lock(struct quota *q, uint64_t id);
 void quota_unlock(struct quota *q, struct quota_slot *slot);
 
@@ -56,6 +75,9 @@ void quota_window_inherit(struct quota_window *to,
 void quota_slot_level(struct quota_slot *slot, const struct quota_slot *was,
                       uint64_t now_ms);
 
+/* Are there two that quota_slot_level could compare? */
+bool quota_slot_has_pairs(const struct quota_slot *slot);
+
 /* Which of n windows knows most for a new one of this dimension and length:
  * the shortest that is as long, else the longest; NULL = none.  An empty one
  * only if it is of that very length. */
@@ -66,6 +88,10 @@ const struct quota_window *quota_window_elder(const struct quota_window *w,
 
 /* The number of the last ms of a bucket: the latest it can have been spent. */
 uint64_t quota_bucket_end_ms(uint64_t window_ms, uint64_t bucket);
+
+/* The identity of an account of the segment; false: it has none there. */
+bool quota_segment_identity(const struct segment *s, uint64_t id,
+                            char ret[IDENTITY_MAX + 1]);
 
 /* The identity of the account that the mail of `id` is diverted to; false:
  * it is not. */
@@ -126,8 +152,13 @@ void quota_unique_fill(const struct quota *q, const struct quota_slot *slot,
 void quota_unique_forget(struct quota *q, struct quota_slot *slot,
                          uint64_t now_ms);
 
-/* Copies and checks; STATE_EEMPTY, STATE_EBUSY, STATE_ECORRUPT. */
+/* Copies and checks; STATE_EEMPTY, STATE_EBUSY, STATE_ECORRUPT.  `windows`: of
+ * a slot; 0 copies what stands before the windows alone, and of these none. */
 enum state_result quota_slot_read(const struct quota_slot *shared, uint64_t id,
                                   uint32_t windows, struct quota_copy *ret);
+
+/* The same for an account of the segment, wherever it is. */
+enum state_result quota_segment_read(const struct segment *s, uint64_t id,
+                                     uint32_t windows, struct quota_copy *ret);
 
 #endif

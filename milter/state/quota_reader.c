@@ -139,7 +139,6 @@ view(const struct quota_reader *r, const struct quota_slot *slot,
 enum state_result
 quota_peek(struct quota_reader *r, uint64_t id, struct quota_view *ret)
 {
-    const struct quota_slot *slot;
     struct quota_copy copy;
     struct mapping *m;
     enum state_result result;
@@ -148,10 +147,7 @@ quota_peek(struct quota_reader *r, uint64_t id, struct quota_view *ret)
     result = get(r, &m);
     if (result != STATE_OK)
         return result;
-    slot = segment_find(&m->segment, id);
-    result = slot == NULL
-                 ? STATE_EEMPTY
-                 : quota_slot_read(slot, id, m->segment.windows, &copy);
+    result = quota_segment_read(&m->segment, id, m->segment.windows, &copy);
     if (result == STATE_OK)
         result = now(r, &m->segment, &now_ms);
     if (result == STATE_OK)
@@ -189,11 +185,9 @@ quota_each(struct quota_reader *r,
     if (result != STATE_OK)
         return result;
     for (uint32_t i = 0; i < m->segment.n_slots; i++) {
-        const struct quota_slot *slot = segment_slot(&m->segment, i, &id);
-
-        if (slot == NULL)
+        if (segment_slot(&m->segment, i, &id) == NULL)
             continue;
-        result = quota_slot_read(slot, id, m->segment.windows, &copy);
+        result = quota_segment_read(&m->segment, id, m->segment.windows, &copy);
         if (result == STATE_OK)
             result = now(r, &m->segment, &now_ms);
         if (result == STATE_OK) {
@@ -213,7 +207,6 @@ quota_forecast(struct quota_reader *r, const struct mailbox *m,
                const struct cost *c, const struct cost *ahead,
                unsigned share_percent, struct room *ret, uint64_t *ret_now_ms)
 {
-    const struct quota_slot *slot;
     struct quota_copy copy;
     struct mapping *mapping;
     enum state_result result;
@@ -222,10 +215,8 @@ quota_forecast(struct quota_reader *r, const struct mailbox *m,
     result = get(r, &mapping);
     if (result != STATE_OK)
         return result;
-    slot = segment_find(&mapping->segment, m->id);
-    result = slot == NULL ? STATE_EEMPTY
-                          : quota_slot_read(slot, m->id,
-                                            mapping->segment.windows, &copy);
+    result = quota_segment_read(&mapping->segment, m->id,
+                                mapping->segment.windows, &copy);
     if (result == STATE_EEMPTY) { /* the agent has not met it yet */
         memset(&copy, 0, sizeof(struct quota_slot));
         quota_slot_limits(quota_copy_slot(&copy), &m->account->quota);
@@ -269,22 +260,19 @@ ear_listen(struct quota_reader *r, const struct mapping *m,
            void *cookie)
 {
     const struct segment *s = &m->segment;
-    char identity[IDENTITY_WORDS * 8];
+    char identity[IDENTITY_MAX + 1];
     unsigned n = 0;
     uint64_t id;
 
     for (uint32_t i = 0; i < s->n_slots; i++) {
         uint64_t word = atomic_load_explicit(&s->word[i], memory_order_acquire);
-        const struct quota_slot *slot;
 
         if (word == r->ear.seen[i])
             continue;
         r->ear.seen[i] = word;
-        slot = segment_slot(s, i, &id);
-        /* The identity is written once, before anything can be asked. */
-        if (slot == NULL || words_get(&slot->id) != id ||
-            !words_get_text(slot->identity, IDENTITY_WORDS, identity,
-                            IDENTITY_MAX + 1))
+        /* The word was changed when an account left, too. */
+        if (segment_slot(s, i, &id) == NULL ||
+            !quota_segment_identity(s, id, identity))
             continue;
         each(cookie, id, identity, word & REQUEST_SERIAL_MASK);
         n++;

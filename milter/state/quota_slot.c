@@ -62,16 +62,38 @@ quota_slot_read(const struct quota_slot *shared, uint64_t id, uint32_t windows,
         if ((seq & 1) != 0)
             continue;
         words_copy(ret->word, from, sizeof *shared / 8);
+        if (windows == 0)
+            words_set(&copy->n_windows, 0);
         n = words_get(&copy->n_windows);
         if (n <= windows) /* else told from the copy, if it is a good one */
             words_copy(ret->word + sizeof *shared / 8,
                        from + sizeof *shared / 8,
                        n * (sizeof(struct quota_window) / 8));
-        if (words_read_good(&shared->seq, seq))
-            return n <= windows && copy_is_sound(copy, id) ? STATE_OK
-                                                           : STATE_ECORRUPT;
+        if (!words_read_good(&shared->seq, seq))
+            continue;
+        if (words_get(&copy->id) == 0)
+            return STATE_EEMPTY; /* the account before has left */
+        return n <= windows && copy_is_sound(copy, id) ? STATE_OK
+                                                       : STATE_ECORRUPT;
     } while (words_try_again(&tries));
     return STATE_EBUSY;
+}
+
+enum state_result
+quota_segment_read(const struct segment *s, uint64_t id, uint32_t windows,
+                   struct quota_copy *ret)
+{
+    const struct quota_slot *slot;
+    enum state_result r;
+
+    do {
+        slot = segment_find(s, id);
+        if (slot == NULL)
+            return STATE_EEMPTY;
+        r = quota_slot_read(slot, id, windows, ret);
+        /* What is not its own is the next account's if it has left. */
+    } while (r == STATE_ECORRUPT && segment_find(s, id) != slot);
+    return r;
 }
 
 /* ---- arithmetic ---- */
@@ -312,9 +334,13 @@ level_window(struct window *to, const struct window *from, uint64_t now_ms)
     window_advance(to, now_ms);
     begins_ms = bucket_start_ms(to_ms, oldest_bucket(to));
     for (uint64_t b = words_get(&from->newest) + 1; b > oldest_bucket(from);) {
-        uint64_t start_ms = bucket_start_ms(from_ms, --b), known, at_ms;
+        uint64_t n = words_get(&from->bucket[--b % WINDOW_BUCKETS]);
+        uint64_t start_ms, known, at_ms;
 
-        spent += words_get(&from->bucket[b % WINDOW_BUCKETS]);
+        if (n == 0)
+            continue; /* `to` knows what was spent since, or was told */
+        start_ms = bucket_start_ms(from_ms, b);
+        spent += n;
         if (start_ms < begins_ms && !younger)
             return;
         known = spent_since(to, window_bucket_of(to_ms, start_ms));
@@ -328,6 +354,22 @@ level_window(struct window *to, const struct window *from, uint64_t now_ms)
         if (start_ms < begins_ms)
             return;
     }
+}
+
+bool
+quota_slot_has_pairs(const struct quota_slot *slot)
+{
+    uint64_t n = words_get(&slot->n_windows);
+    unsigned seen = 0;
+
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t d = words_get(&slot->window[i].dimension);
+
+        if ((seen >> d & 1) != 0 && !dimension_is_unique((enum dimension)d))
+            return true;
+        seen |= 1u << d;
+    }
+    return false;
 }
 
 void

@@ -301,21 +301,22 @@ quota_forget(struct quota *q, uint64_t id)
 void
 quota_set_divert(struct quota *q, uint64_t id, uint64_t other)
 {
-    struct quota_slot *slot = segment_find(&q->segment, id);
+    struct quota_slot *slot = quota_lock(q, id);
 
-    if (slot != NULL)
-        words_set(&slot->divert, other);
+    if (slot == NULL)
+        return;
+    words_set(&slot->divert, other);
+    quota_unlock(q, slot);
 }
 
-/* The identity of a slot: written once, before its seq is set. */
-static bool
-identity_of(const struct quota_slot *slot, uint64_t id,
-            char ret[IDENTITY_MAX + 1])
+bool
+quota_segment_identity(const struct segment *s, uint64_t id,
+                       char ret[IDENTITY_MAX + 1])
 {
-    return slot != NULL &&
-           atomic_load_explicit(&slot->seq, memory_order_acquire) != 0 &&
-           words_get(&slot->id) == id &&
-           words_get_text(slot->identity, IDENTITY_WORDS, ret,
+    struct quota_copy copy;
+
+    return quota_segment_read(s, id, 0, &copy) == STATE_OK &&
+           words_get_text(quota_copy_slot(&copy)->identity, IDENTITY_WORDS, ret,
                           IDENTITY_MAX + 1);
 }
 
@@ -323,10 +324,13 @@ bool
 quota_segment_divert(const struct segment *s, uint64_t id,
                      char ret[IDENTITY_MAX + 1])
 {
-    const struct quota_slot *slot = segment_find(s, id);
-    uint64_t other = slot != NULL ? words_get(&slot->divert) : 0;
+    struct quota_copy copy;
+    uint64_t other;
 
-    return other != 0 && identity_of(segment_find(s, other), other, ret);
+    if (quota_segment_read(s, id, 0, &copy) != STATE_OK)
+        return false;
+    other = words_get(&quota_copy_slot(&copy)->divert);
+    return other != 0 && quota_segment_identity(s, other, ret);
 }
 
 bool
@@ -344,7 +348,7 @@ quota_diverted_here(const struct quota *q, uint64_t id,
         const struct quota_slot *slot = segment_slot(&q->segment, i, &from);
 
         if (slot != NULL && words_get(&slot->divert) == id &&
-            identity_of(slot, from, ret))
+            quota_segment_identity(&q->segment, from, ret))
             return true;
     }
     return false;

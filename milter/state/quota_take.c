@@ -205,55 +205,64 @@ add_clamped(uint64_t half, int n)
 void
 quota_add_waiting(struct quota *q, uint64_t id, int messages, int recipients)
 {
-    struct quota_slot *slot = segment_find(&q->segment, id);
-    uint64_t was, is;
+    struct quota_slot *slot = quota_lock(q, id);
+    uint64_t was;
 
     if (slot == NULL)
         return;
     was = words_get(&slot->waiting);
-    do
-        is = add_clamped(was >> 32, messages) << 32 |
-             add_clamped(was & UINT32_MAX, recipients);
-    while (!atomic_compare_exchange_weak(&slot->waiting, &was, is));
+    words_set(&slot->waiting, add_clamped(was >> 32, messages) << 32 |
+                                  add_clamped(was & UINT32_MAX, recipients));
+    quota_unlock(q, slot);
 }
 
 void
 quota_set_sessions(struct quota *q, uint64_t id, uint32_t open, uint32_t busy)
 {
-    struct quota_slot *slot = segment_find(&q->segment, id);
+    struct quota_slot *slot = quota_lock(q, id);
 
-    if (slot != NULL)
-        words_set(&slot->sessions, (uint64_t)open << 32 | busy);
+    if (slot == NULL)
+        return;
+    words_set(&slot->sessions, (uint64_t)open << 32 | busy);
+    quota_unlock(q, slot);
 }
 
 void
 quota_count(struct quota *q, uint64_t id, enum quota_event e, uint32_t n)
 {
-    struct quota_slot *slot = segment_find(&q->segment, id);
+    struct quota_slot *slot = quota_lock(q, id);
 
     _Static_assert((int)QUOTA_EVENTS == (int)QUOTA_COUNTS, "layout.h");
-    if (slot != NULL && e < QUOTA_EVENTS)
-        atomic_fetch_add_explicit(&slot->count[e], n, memory_order_relaxed);
+    if (slot == NULL)
+        return;
+    if (e < QUOTA_EVENTS)
+        words_set(&slot->count[e], words_get(&slot->count[e]) + n);
+    quota_unlock(q, slot);
+}
+
+uint64_t
+quota_request(uint64_t word, uint64_t refused_serial)
+{
+    uint64_t times = (word >> REQUEST_SERIAL_BITS) + 1;
+
+    if (times >> (64 - REQUEST_SERIAL_BITS) != 0)
+        times = 1; /* 0 would say: never */
+    return times << REQUEST_SERIAL_BITS |
+           (refused_serial & REQUEST_SERIAL_MASK);
 }
 
 void
 quota_want_token(struct quota *q, uint64_t id, uint64_t refused_serial)
 {
-    struct quota_slot *slot = segment_find(&q->segment, id);
+    struct quota_slot *slot = quota_lock(q, id);
     _Atomic uint64_t *word;
-    uint64_t was, is;
 
     if (slot == NULL)
         return;
     word = &q->segment.word[segment_index(&q->segment, slot)];
-    was = words_get(word);
-    do {
-        uint64_t times = (was >> REQUEST_SERIAL_BITS) + 1;
-
-        if (times >> (64 - REQUEST_SERIAL_BITS) != 0)
-            times = 1; /* 0 would say: never */
-        is = times << REQUEST_SERIAL_BITS |
-             (refused_serial & REQUEST_SERIAL_MASK);
-    } while (!atomic_compare_exchange_weak(word, &was, is));
+    /* Who sees the request sees whose it is. */
+    atomic_store_explicit(word, quota_request(words_get(word), refused_serial),
+                          memory_order_release);
+    quota_unlock(q, slot);
     segment_wake(&q->segment);
 }

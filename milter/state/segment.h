@@ -10,7 +10,8 @@
  * All segments hold account slots in one open-addressing table, keyed by the
  * mailbox id (policy/policy.h).  The ids lie side by side in front of the
  * slots, 0 = free, so that a search touches a line or two.  An id is claimed
- * by compare-and-swap and stays for the segment's life.
+ * by compare-and-swap and stays for the segment's life, but for those that the
+ * agent takes out of `quota`.
  *
  * Space for head and ids is reserved when the file is made, space for a slot
  * when it is claimed (fallocate), so that a full tmpfs is an error there and
@@ -42,7 +43,11 @@ enum segment_kind {
 const char *segment_name(enum segment_kind k);
 
 #define SEGMENT_MAGIC 0x31454d4554554f52ull /* "ROUTEME1", little-endian */
-enum { SEGMENT_LAYOUT = 2, SEGMENT_STATS = 32 };
+enum { SEGMENT_LAYOUT = 3, SEGMENT_STATS = 32 };
+
+/* In the table of ids: its account has left.  Who searches goes on, who claims
+ * may have the place. */
+#define SEGMENT_LEFT UINT64_MAX
 
 /* Part of the shared layout: a change here is a new SEGMENT_LAYOUT. */
 struct segment_head {
@@ -65,10 +70,12 @@ struct segment_head {
     _Atomic uint32_t slots_used;
     _Atomic uint64_t heartbeat_s;         /* Unix time, by the maker */
     _Atomic uint64_t stat[SEGMENT_STATS]; /* the writer's counters */
-    uint8_t spare[88];
+    _Atomic uint32_t reach; /* no id lies so many places from where its search
+                             * begins */
+    uint8_t spare[84];
 };
 
-_Static_assert(sizeof(struct segment_head) == 448, "layout 2");
+_Static_assert(sizeof(struct segment_head) == 448, "layout 3");
 _Static_assert(ATOMIC_INT_LOCK_FREE == 2 && ATOMIC_LLONG_LOCK_FREE == 2,
                "a lock-based atomic cannot be shared between processes");
 
@@ -161,8 +168,14 @@ bool segment_stale(const struct segment *s, bool look);
 void *segment_find(const struct segment *s, uint64_t id);
 
 /* The same, made when there is none: STATE_EFULL, STATE_ENOSPACE,
- * STATE_ESYSTEM.  A new slot is all zero.  Any thread or process. */
+ * STATE_ESYSTEM.  A new slot is all zero, or as segment_leave found it.  Any
+ * thread or process. */
 enum state_result segment_claim(struct segment *s, uint64_t id, void **ret);
+
+/* Takes a slot's id out.  Nobody may claim meanwhile; the slot's words are for
+ * the caller to clear before, so that no reader takes them for the next
+ * account's. */
+void segment_leave(struct segment *s, void *slot);
 
 /* Slots that may still be claimed. */
 uint32_t segment_room(const struct segment *s);

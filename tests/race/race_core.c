@@ -151,7 +151,9 @@ check_window(uint64_t id, struct window *have, enum dimension d)
     window_advance(have, quota_now_ms(quota));
     want.window_ms = words_get(&have->window_ms);
     want.newest = words_get(&have->newest);
-    RACE_CHECK(ledger_spent(ledger, want_bucket, &want) == LEDGER_OK, "spent");
+    RACE_CHECK(ledger_spent(ledger, (struct ledger_part){0, 1}, want_bucket,
+                            &want) == LEDGER_OK,
+               "spent");
     RACE_CHECK(words_get(&have->used) == want.used,
                "%s per %" PRIu64 " ms: %" PRIu64 ", in the ledger %" PRIu64,
                dimension_name(d), want.window_ms, words_get(&have->used),
@@ -194,9 +196,11 @@ begin_life(void)
                "quota time is %" PRIu64, quota_now_ms(quota));
     for (int i = 0; i < ACCOUNTS; i++)
         RACE_CHECK(quota_open(quota, &account[i]) == STATE_OK, "open");
-    RACE_CHECK(ledger_spent(ledger, restore_bucket, NULL) == LEDGER_OK,
+    RACE_CHECK(ledger_spent(ledger, (struct ledger_part){0, 1}, restore_bucket,
+                            NULL) == LEDGER_OK,
                "restore");
-    quota_restored(quota);
+    for (int i = 0; i < ACCOUNTS; i++)
+        quota_restored(quota, account[i].id);
     check_windows();
     atomic_store(&witness->is_up, true);
 }

@@ -130,7 +130,9 @@ start(const uint64_t boot_id[2])
         fail_msg("%s", err);
     a.attempts = attempts_new(a.quota);
     assert_non_null(a.attempts);
-    assert_true(restore_memory(&policy, a.ledger, a.quota, a.attempts));
+    if (!restore_memory(&policy, a.ledger, a.quota, a.attempts, err,
+                        sizeof err))
+        fail_msg("%s", err);
     return a;
 }
 
@@ -318,6 +320,39 @@ a_loss_of_power_is_charged_in_memory_too(void **state)
     end(&a);
 }
 
+/* It would begin anew, with nothing spent. */
+static void
+an_account_without_a_place_stops_the_start(void **state)
+{
+    static struct account template = {.name = "staff",
+                                      .address = "*@example.com",
+                                      .domain = "example.com",
+                                      .is_template = true,
+                                      .smarthost = &gmail};
+    static struct policy many = {.accounts = &template, .n_accounts = 1};
+    struct agent a = start(boot_1);
+    uint64_t ticket = 1;
+    char err[500] = "";
+
+    (void)state;
+    for (unsigned i = 0; i < ACCOUNTS; i++)
+        deliver(&a, i, ticket++);
+    end(&a);
+    template.quota = account[1].quota;
+    many.state.accounts = ACCOUNTS / 5;
+    assert_int_equal(ledger_open(&a.ledger, book, &fake, err, sizeof err),
+                     LEDGER_OK);
+    assert_true(restore_book(a.ledger, &many, boot_1));
+    assert_int_equal(quota_make(&a.quota, runtime, &many, &fake,
+                                ledger_newest_ms(a.ledger), err, sizeof err),
+                     STATE_OK);
+    a.attempts = attempts_new(a.quota);
+    assert_false(
+        restore_memory(&many, a.ledger, a.quota, a.attempts, err, sizeof err));
+    assert_non_null(strstr(err, "raise state.accounts"));
+    end(&a);
+}
+
 static int
 set_up(void **state)
 {
@@ -348,6 +383,8 @@ main(void)
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             a_loss_of_power_is_charged_in_memory_too, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            an_account_without_a_place_stops_the_start, set_up, tear_down),
     };
 
     return cmocka_run_group_tests_name("deliver/restore", tests, NULL, NULL);

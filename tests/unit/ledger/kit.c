@@ -162,7 +162,8 @@ kit_spent(struct ledger *l, uint64_t account, enum dimension d)
 {
     struct sum s = {.account = account, .d = d};
 
-    assert_int_equal(ledger_spent(l, add_up, &s), LEDGER_OK);
+    assert_int_equal(ledger_spent(l, (struct ledger_part){0, 1}, add_up, &s),
+                     LEDGER_OK);
     return s.units;
 }
 

@@ -61,7 +61,9 @@ start(void)
     if (quota_make(&quota, directory, &fixture.policy, &fixture_clock,
                    ledger_newest_ms(book), err, sizeof err) != STATE_OK)
         fail_msg("%s", err);
-    assert_int_equal(ledger_mailed(book, restore_one, &n), LEDGER_OK);
+    assert_int_equal(
+        ledger_mailed(book, (struct ledger_part){0, 1}, restore_one, &n),
+        LEDGER_OK);
     return n;
 }
 

@@ -679,7 +679,7 @@ the_book_rebuilds_the_windows(void **state)
             quota_restore(quota, sales.id, t[i].charge[j].dimension,
                           t[i].charge[j].window_ms, t[i].charge[j].bucket,
                           t[i].charge[j].units);
-    quota_restored(quota);
+    quota_restored(quota, sales.id);
     assert_int_equal(quota_peek(reader, sales.id, &after), STATE_OK);
     assert_memory_equal(before.window, after.window, sizeof before.window);
 }
@@ -706,7 +706,7 @@ limits_changed_while_the_agent_was_down(void **state)
                   window_bucket_of(DAY_MS, now_ms), 11);
     quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS,
                   window_bucket_of(DAY_MS, now_ms - 3 * HOUR_MS), 12);
-    quota_restored(quota);
+    quota_restored(quota, sales.id);
     assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
     assert_int_equal(v.window[0].used, 6);
     assert_int_equal(v.window[1].used, 23);
@@ -733,7 +733,7 @@ a_young_window_learns_what_it_had_inherited(void **state)
     quota_restore(quota, sales.id, DIM_RECIPIENTS, HOUR_MS, hour, 2);
     quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS, day - 3, 15);
     quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS, day, 2);
-    quota_restored(quota);
+    quota_restored(quota, sales.id);
     assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
     assert_int_equal(v.window[0].used, 17);
     assert_int_equal(v.window[1].used, 17);
@@ -757,13 +757,13 @@ an_empty_window_stays_empty(void **state)
                   window_bucket_of(DAY_MS, quota_now_ms(quota)), 15);
     quota_restore(quota, sales.id, DIM_RECIPIENTS, HOUR_MS,
                   window_bucket_of(HOUR_MS, quota_now_ms(quota)), 15);
-    quota_restored(quota);
+    quota_restored(quota, sales.id);
     fixture_pass(HOUR_MS + 2 * 60000); /* 8 minutes left of the bucket */
     quota_free(quota);
     make();
     quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS,
                   window_bucket_of(DAY_MS, quota_now_ms(quota)) - 6, 15);
-    quota_restored(quota);
+    quota_restored(quota, sales.id);
     assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
     assert_int_equal(v.window[0].used, 15);
     assert_int_equal(v.window[1].used, 0);
@@ -796,7 +796,7 @@ a_window_that_lacks_something_is_rebuilt(void **state)
                   window_bucket_of(HOUR_MS, now_ms), 2);
     /* Spent an hour and some seconds ago. */
     quota_restore(quota, sales.id, DIM_MESSAGES, DAY_MS, edge, 5);
-    quota_restored(quota);
+    quota_restored(quota, sales.id);
     assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
     assert_int_equal(v.window[0].used, 13);
     assert_int_equal(v.window[1].used, 13);

@@ -626,7 +626,7 @@ restore(void)
                               k->cell[at].bucket, k->cell[at].units);
         }
     }
-    quota_restored(quota);
+    quota_restored(quota, sales.id);
 }
 
 static void

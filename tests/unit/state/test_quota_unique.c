@@ -484,7 +484,7 @@ restart(void)
                 quota_restore_recipient(quota, box[a].id, &who, last[p]);
         }
     }
-    quota_restored(quota);
+    quota_restored(quota, sales.id);
 }
 
 static void

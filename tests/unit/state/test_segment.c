@@ -657,6 +657,41 @@ ids_are_claimed_once_and_found(void **state)
     segment_detach(&s);
 }
 
+static void
+who_comes_takes_the_place_of_one_who_has_left(void **state)
+{
+    struct segment s = {0}, reader = {0};
+    void *slot[28], *again;
+    uint64_t id;
+
+    (void)state;
+    assert_int_equal(make(&s, SEGMENT_QUOTA, 28), STATE_OK);
+    assert_int_equal(attach(&reader, SEGMENT_QUOTA, false), STATE_OK);
+    for (uint64_t i = 0; i < 28; i++)
+        assert_int_equal(segment_claim(&s, (i + 1) << 32, &slot[i]), STATE_OK);
+    segment_leave(&s, slot[4]);
+    segment_leave(&s, slot[9]);
+    assert_int_equal(segment_room(&s), 2);
+    assert_null(segment_find(&reader, 5ull << 32));
+    assert_null(segment_slot(&reader, 4, &id));
+    for (uint64_t i = 10; i < 28; i++) /* those behind them are found */
+        assert_int_equal(
+            segment_index(&reader, segment_find(&reader, (i + 1) << 32)), i);
+    /* One that is there is not claimed twice. */
+    assert_int_equal(segment_claim(&s, 28ull << 32, &again), STATE_OK);
+    assert_ptr_equal(again, slot[27]);
+    assert_int_equal(segment_claim(&s, 100ull << 32, &again), STATE_OK);
+    assert_ptr_equal(again, slot[4]);
+    assert_int_equal(segment_claim(&s, 10ull << 32, &again), STATE_OK);
+    assert_ptr_equal(again, slot[9]);
+    assert_int_equal(segment_claim(&s, 101ull << 32, &again), STATE_EFULL);
+    assert_null(segment_find(&s, SEGMENT_LEFT));
+    assert_int_equal(segment_claim(&s, SEGMENT_LEFT, &again), STATE_ECORRUPT);
+    assert_int_equal(atomic_load(&s.head->reach), 28);
+    segment_detach(&reader);
+    segment_detach(&s);
+}
+
 /* What is shared is input: a table without a free place ends a search. */
 static void
 a_table_filled_by_damage_does_not_hang(void **state)
@@ -823,6 +858,7 @@ main(void)
         TEST(a_removed_file_is_good_until_replaced),
         TEST(an_attachment_comes_over_by_itself),
         TEST(ids_are_claimed_once_and_found),
+        TEST(who_comes_takes_the_place_of_one_who_has_left),
         TEST(a_table_filled_by_damage_does_not_hang),
         TEST(threads_that_claim_one_id_share_a_slot),
         TEST(a_full_tmpfs_is_an_error),
