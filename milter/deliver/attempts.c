@@ -18,7 +18,7 @@ struct flight {
 struct waiter {
     struct waiter *next;
     uint64_t ticket, account, last_ms;
-    uint32_t recipients;
+    struct portion left;
 };
 
 struct line {
@@ -151,34 +151,45 @@ forget(struct attempts *a, struct waiter **at)
     struct waiter *w = *at;
 
     *at = w->next;
-    quota_add_waiting(a->quota, w->account, -1, -(int)w->recipients);
+    quota_add_waiting(a->quota, w->account, -1, -(int)w->left.recipients,
+                      -(int)w->left.external);
     free(w);
+}
+
+static uint32_t
+less(uint32_t n, uint32_t gone)
+{
+    return n > gone ? n - gone : 0;
 }
 
 void
 attempts_waiting(struct attempts *a, uint64_t ticket, uint64_t account,
-                 uint32_t back, uint32_t left, uint64_t now_ms)
+                 struct portion back, struct portion left, uint64_t now_ms)
 {
     struct waiter **at, *w;
 
     pthread_mutex_lock(&a->lock);
     at = find_waiter(a, ticket, account);
     w = *at;
-    if (w == NULL && left > 0) {
+    if (w == NULL && left.recipients > 0) {
         w = calloc(1, sizeof *w);
         if (w != NULL) { /* else: a forecast can do without */
             *w = (struct waiter){NULL, ticket, account, now_ms, left};
             *at = w;
-            quota_add_waiting(a->quota, account, 1, (int)left);
+            quota_add_waiting(a->quota, account, 1, (int)left.recipients,
+                              (int)left.external);
         }
     } else if (w != NULL) {
-        uint32_t before = w->recipients;
+        struct portion before = w->left;
 
-        w->recipients = (before > back ? before - back : 0) + left;
+        w->left.recipients =
+            less(before.recipients, back.recipients) + left.recipients;
+        w->left.external = less(before.external, back.external) + left.external;
         w->last_ms = now_ms;
         quota_add_waiting(a->quota, account, 0,
-                          (int)w->recipients - (int)before);
-        if (w->recipients == 0)
+                          (int)w->left.recipients - (int)before.recipients,
+                          (int)w->left.external - (int)before.external);
+        if (w->left.recipients == 0)
             forget(a, at);
     }
     pthread_mutex_unlock(&a->lock);
@@ -211,6 +222,7 @@ bool
 attempts_line_up(struct attempts *a, const struct place *p)
 {
     struct line **at;
+    unsigned i = 0;
     bool ok = true;
 
     pthread_mutex_lock(&a->lock);
@@ -220,10 +232,14 @@ attempts_line_up(struct attempts *a, const struct place *p)
         if (*at != NULL)
             (*at)->account = p->account;
     }
-    if (*at == NULL || (*at)->n >= ATTEMPTS_LINE_MAX)
+    while (*at != NULL && i < (*at)->n && (*at)->place[i].ticket != p->ticket)
+        i++;
+    if (*at == NULL || i == ATTEMPTS_LINE_MAX)
         ok = false;
     else
-        (*at)->place[(*at)->n++] = *p;
+        (*at)->place[i] = *p;
+    if (ok && i == (*at)->n)
+        (*at)->n++;
     pthread_mutex_unlock(&a->lock);
     return ok;
 }
@@ -236,6 +252,13 @@ is_older(const struct place *x, const struct place *y)
     return (int64_t)(x->ticket - y->ticket) < 0; /* they count up */
 }
 
+/* Does y need what x waits for? */
+static bool
+needs_the_same(const struct place *x, const struct place *y)
+{
+    return x->waits_for < 0 || (y->needs >> x->waits_for & 1) != 0;
+}
+
 bool
 attempts_is_behind(struct attempts *a, const struct place *p)
 {
@@ -246,7 +269,7 @@ attempts_is_behind(struct attempts *a, const struct place *p)
     l = *find_line(a, p->account);
     for (unsigned i = 0; l != NULL && i < l->n; i++)
         behind |= l->place[i].share_percent >= p->share_percent &&
-                  is_older(&l->place[i], p);
+                  is_older(&l->place[i], p) && needs_the_same(&l->place[i], p);
     pthread_mutex_unlock(&a->lock);
     return behind;
 }

@@ -35,26 +35,34 @@ void attempts_free(struct attempts *a); /* takes NULL */
 bool attempts_begin(struct attempts *a, uint64_t ticket, const char *recipient);
 void attempts_end(struct attempts *a, uint64_t ticket, const char *recipient);
 
+/* Recipients of one message, and how many of them are external. */
+struct portion {
+    uint32_t recipients, external;
+};
+
 /* An LMTP transaction brought recipients of a message for this account: `back`
  * of them had been put off before, and `left` are put off now.  The MTA may
  * bring a message in several portions; each changes what waits by its own.
  * now_ms: quota time. */
 void attempts_waiting(struct attempts *a, uint64_t ticket, uint64_t account,
-                      uint32_t back, uint32_t left, uint64_t now_ms);
+                      struct portion back, struct portion left,
+                      uint64_t now_ms);
 
 /* Forgets who has not come back; now_ms: quota time, as above. */
 void attempts_sweep(struct attempts *a, uint64_t now_ms);
 
-/* A place in line for room of an account.  Behind it are younger messages,
- * for whom there is no room before it has gone, or that could leave others
- * less of the limit. */
+/* A place in line for room of an account.  Behind it are younger messages that
+ * need room in the same limit and may leave others no more of it. */
 struct place {
     uint64_t account, ticket;
     uint32_t minute; /* of acceptance */
     unsigned share_percent;
+    int waits_for;  /* enum dimension; -1 = whatever the account lacks */
+    unsigned needs; /* 1 << enum dimension, of all that it takes from */
 };
 
-/* May one more wait for room of this account?  True: attempts_leave follows. */
+/* May one more wait for room of this account?  True: attempts_leave follows.
+ * Who is in line already says what it waits for now. */
 bool attempts_line_up(struct attempts *a, const struct place *p);
 void attempts_leave(struct attempts *a, const struct place *p);
 

@@ -217,6 +217,7 @@ group_for(struct relay *r, const struct mailbox *m, const struct ticket *t)
     g->own = g->mailbox = *m;
     g->ticket = t->number;
     g->minute = t->minute;
+    g->waits_for = -1;
     g->from = t->from;
     g->share_percent = t->share_percent >= 1 && t->share_percent <= 100
                            ? t->share_percent
@@ -342,45 +343,55 @@ defer_all(struct relay *r, const char *text)
     return r->answer;
 }
 
+static void
+count_rcpt(struct portion *p, const struct rcpt *c)
+{
+    p->recipients++;
+    p->external += c->id.external;
+}
+
 /* Of recipients that are tagged for one account: their hints have served; and
  * what is diverted no longer waits for the account itself. */
 static void
 clear_hints(struct relay *r, const struct group *g, uint64_t account)
 {
-    uint32_t n = 0, first = 0;
+    struct portion first = {0}, again = {0};
 
     for (size_t i = 0; i < g->n; i++) {
-        if (g->rcpt[i]->mailbox.id != account)
-            continue;
-        n++;
-        first += !g->rcpt[i]->tried_before;
+        const struct rcpt *c = g->rcpt[i];
+
+        if (c->mailbox.id == account)
+            count_rcpt(c->tried_before ? &again : &first, c);
     }
-    if (first > 0)
-        hints_clear(r->env->hints, account, g->minute, first);
-    if (account != g->own.id && n > first)
-        attempts_waiting(r->env->attempts, g->ticket, account, n - first, 0,
-                         quota_now_ms(r->env->quota));
+    if (first.recipients > 0)
+        hints_clear(r->env->hints, account, g->minute, first.recipients,
+                    first.external);
+    if (account != g->own.id && again.recipients > 0)
+        attempts_waiting(r->env->attempts, g->ticket, account, again,
+                         (struct portion){0}, quota_now_ms(r->env->quota));
 }
 
 /* Forecast: what of the group waits in the MTA now. */
 static void
 count_waiting(struct relay *r, const struct group *g)
 {
-    uint32_t left = 0, first = 0;
+    struct portion back = {0}, left = {0};
 
     for (size_t i = 0; i < g->n; i++) {
         const struct rcpt *c = g->rcpt[i];
         size_t same = 0;
 
-        left += c->kind == OUTCOME_DEFERRED || c->kind == OUTCOME_IN_DOUBT;
-        first += !c->tried_before;
+        if (c->kind == OUTCOME_DEFERRED || c->kind == OUTCOME_IN_DOUBT)
+            count_rcpt(&left, c);
+        if (c->tried_before)
+            count_rcpt(&back, c);
         while (g->rcpt[same]->mailbox.id != c->mailbox.id)
             same++;
         if (same == i)
             clear_hints(r, g, c->mailbox.id);
     }
-    attempts_waiting(r->env->attempts, g->ticket, g->own.id,
-                     (uint32_t)g->n - first, left, quota_now_ms(r->env->quota));
+    attempts_waiting(r->env->attempts, g->ticket, g->own.id, back, left,
+                     quota_now_ms(r->env->quota));
 }
 
 const char *

@@ -48,13 +48,33 @@ relay_cost(const struct group *g, uint64_t octets, struct recipient_id *who)
     return c;
 }
 
+/* The limits that the open recipients of g take from.  Whether they are new to
+ * the account is not asked: who lacks room for new ones finds out. */
+static unsigned
+needs(const struct group *g)
+{
+    unsigned all = (1u << DIM_COUNT) - 1;
+    bool external = false;
+
+    for (size_t i = 0; i < g->n; i++)
+        external |= !g->rcpt[i]->done && g->rcpt[i]->id.external;
+    if (!external)
+        all &= ~(1u << DIM_EXTERNAL_RECIPIENTS);
+    for (int d = 0; d < DIM_COUNT; d++)
+        if (dimension_is_unique((enum dimension)d) && d != g->waits_for)
+            all &= ~(1u << d);
+    return all;
+}
+
 static struct place
 place_of(const struct group *g)
 {
     return (struct place){.account = g->own.id,
                           .ticket = g->ticket,
                           .minute = g->minute,
-                          .share_percent = g->share_percent};
+                          .share_percent = g->share_percent,
+                          .waits_for = g->waits_for,
+                          .needs = needs(g)};
 }
 
 void
@@ -140,6 +160,7 @@ try_account(struct relay *r, struct group *g, uint64_t deadline_ms,
     struct cost cost = relay_cost(g, message_size(r->message), g->who);
     struct room room = {0};
     struct lease lease;
+    bool fits;
 
     *ret_at_ms = WINDOW_NEVER;
     if (quota_open(r->env->quota, &g->mailbox) != STATE_OK) {
@@ -152,14 +173,13 @@ try_account(struct relay *r, struct group *g, uint64_t deadline_ms,
                  g->mailbox.address);
         return false;
     }
-    if (!quota_fits(r->env->quota, g->mailbox.id, &cost, g->share_percent,
-                    &room)) {
+    fits = quota_fits(r->env->quota, g->mailbox.id, &cost, g->share_percent,
+                      &room);
+    if (g->mailbox.id == g->own.id)
+        g->waits_for = fits ? -1 : room.limiting;
+    if (!fits) {
         refuse_full(r, g, &room);
-        /* In line it would hold up those whose recipients count already, and
-         * who need no such room. */
-        if (room.limiting < 0 ||
-            !dimension_is_unique((enum dimension)room.limiting))
-            *ret_at_ms = room.at_ms;
+        *ret_at_ms = room.at_ms;
         return false;
     }
     lease = pool_lease(r->env->pool, &g->mailbox, deadline_ms, false);
@@ -215,8 +235,7 @@ wait_for_room(struct relay *r, struct group *g, uint64_t at_ms,
 
     if (at_ms == WINDOW_NEVER)
         return false;
-    if (!g->in_line)
-        g->in_line = attempts_line_up(r->env->attempts, &p);
+    g->in_line = attempts_line_up(r->env->attempts, &p);
     return g->in_line && wait_until(r, g, at_ms, deadline_ms);
 }
 

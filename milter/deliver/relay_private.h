@@ -53,7 +53,8 @@ struct group {
     unsigned tried_others; /* how many of them are behind us */
     struct session *session;
     bool session_usable;
-    bool in_line; /* for room of the tag's account */
+    bool in_line;  /* for room of the tag's account */
+    int waits_for; /* enum dimension that has none there; -1 = another reason */
     /* Why it cannot be sent now; code of the verdict for the book. */
     struct verdict refusal;
     struct reply refusal_reply;

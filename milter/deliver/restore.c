@@ -225,8 +225,11 @@ restore_waiting(void *cookie, uint64_t ticket, uint64_t account,
 {
     struct restoring *r = cookie;
 
+    /* Until they come again all of them are taken for external: a forecast
+     * rather too late than too early. */
     if (reopen(r, account, identity))
-        attempts_waiting(r->attempts, ticket, account, 0, recipients, last_ms);
+        attempts_waiting(r->attempts, ticket, account, (struct portion){0},
+                         (struct portion){recipients, recipients}, last_ms);
 }
 
 bool

@@ -115,12 +115,16 @@ hint_group(const struct finish *x, const struct group *g, const char *identity)
 {
     const struct mailbox *m = &g->admission.mailbox;
     uint32_t most = recipients_at_once(g), left = g->cost.recipients;
+    uint32_t external = g->cost.external_recipients;
 
     while (left > 0) {
         uint32_t n = left < most ? left : most;
+        uint32_t e = external < n ? external : n;
 
-        hints_add(x->s->env->admit.hints, identity, m->id, x->ticket.minute, n);
+        hints_add(x->s->env->admit.hints, identity, m->id, x->ticket.minute, n,
+                  e);
         left -= n;
+        external -= e;
     }
 }
 

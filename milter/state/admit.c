@@ -76,16 +76,18 @@ static void
 add_ahead(const struct admit_env *env, uint64_t id, struct cost *ahead)
 {
     struct quota_view view;
+    uint32_t minute = (uint32_t)(clock_wall_ms(env->clock) / 60000);
     uint32_t messages = 0, recipients = 0;
 
     if (quota_peek(env->quota, id, &view) == STATE_OK) {
         ahead->messages += view.waiting_messages;
         ahead->recipients += view.waiting_recipients;
+        ahead->external_recipients += view.waiting_external;
     }
-    hints_sum(env->hints, id, (uint32_t)(clock_wall_ms(env->clock) / 60000),
-              &messages, &recipients);
+    hints_sum(env->hints, id, minute, &messages, &recipients);
     ahead->messages += messages;
     ahead->recipients += recipients;
+    ahead->external_recipients += hints_external(env->hints, id, minute);
 }
 
 /* What stands before this message: tried and put off, or accepted and not yet
@@ -98,13 +100,10 @@ ahead_of(const struct admit_env *env, const struct carrier *c)
     add_ahead(env, c->mailbox.id, &ahead);
     if (c->diverted)
         add_ahead(env, c->candidate->id, &ahead);
-    /* How many of them are external is not kept; taking all of them for
-     * external forecasts too late rather than too early. */
-    ahead.external_recipients = ahead.recipients;
     return ahead;
 }
 
-/* How large they are is not kept either: each is taken to be as large as this
+/* How large they are is not kept: each is taken to be as large as this
  * one, as they are in a burst.  Were they taken for nothing, any number would
  * fit. */
 static void

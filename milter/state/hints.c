@@ -318,56 +318,86 @@ slot_for(struct hints *h, struct mapping **m, const char *identity, uint64_t id,
 
 /* ---- hints ---- */
 
-void
-hints_add(struct hints *h, const char *identity, uint64_t id, uint32_t minute,
-          uint32_t recipients)
+static void
+add(_Atomic uint64_t *cells, uint32_t minute, uint32_t messages,
+    uint32_t recipients)
 {
-    struct mapping *m = get(h, true);
-    struct hints_slot *slot = slot_for(h, &m, identity, id, minute);
-    _Atomic uint64_t *word;
-    uint64_t was;
+    _Atomic uint64_t *word = &cells[minute % HINT_CELLS];
+    uint64_t was = words_get(word);
     struct cell c;
 
-    if (slot == NULL) {
-        put(h, m);
-        return;
-    }
-    minute &= MINUTE_MASK;
-    word = &slot->cell[minute % HINT_CELLS];
-    was = words_get(word);
     do {
         c = unpack(was);
         if (c.minute != minute) /* an hour old: faded */
             c = (struct cell){.minute = minute};
-        c.messages = at_most((uint64_t)c.messages + 1);
+        c.messages = at_most((uint64_t)c.messages + messages);
         c.recipients = at_most((uint64_t)c.recipients + recipients);
     } while (!atomic_compare_exchange_weak(word, &was, pack(c)));
-    put(h, m);
 }
 
-void
-hints_clear(struct hints *h, uint64_t id, uint32_t minute, uint32_t recipients)
+static void
+take_away(_Atomic uint64_t *cells, uint32_t minute, uint32_t messages,
+          uint32_t recipients)
 {
-    struct mapping *m = get(h, true);
-    struct hints_slot *slot = m != NULL ? segment_find(&m->segment, id) : NULL;
-    _Atomic uint64_t *word;
-    uint64_t was;
+    _Atomic uint64_t *word = &cells[minute % HINT_CELLS];
+    uint64_t was = words_get(word);
     struct cell c;
 
-    if (slot == NULL) {
-        put(h, m);
-        return;
-    }
-    minute &= MINUTE_MASK;
-    word = &slot->cell[minute % HINT_CELLS];
-    was = words_get(word);
     do {
         c = unpack(was);
         if (c.minute != minute)
             break; /* faded, and its cell used again */
-        c.messages -= c.messages > 0;
+        c.messages -= messages < c.messages ? messages : c.messages;
         c.recipients -= recipients < c.recipients ? recipients : c.recipients;
     } while (!atomic_compare_exchange_weak(word, &was, pack(c)));
+}
+
+/* What has not faded; 64 * 2^20 is the most. */
+static struct cell
+sum(const _Atomic uint64_t *cells, uint32_t now_minute)
+{
+    enum { AHEAD = 2 }; /* minutes that a clock may have been set back */
+    struct cell all = {0};
+
+    for (unsigned i = 0; i < HINT_CELLS; i++) {
+        struct cell c = unpack(words_get(&cells[i]));
+        int32_t age = minutes_since(c.minute, now_minute);
+
+        if (age < -AHEAD || age >= HINTS_FADE_MINUTES)
+            continue;
+        all.messages += c.messages;
+        all.recipients += c.recipients;
+    }
+    return all;
+}
+
+void
+hints_add(struct hints *h, const char *identity, uint64_t id, uint32_t minute,
+          uint32_t recipients, uint32_t external)
+{
+    struct mapping *m = get(h, true);
+    struct hints_slot *slot = slot_for(h, &m, identity, id, minute);
+
+    minute &= MINUTE_MASK;
+    if (slot != NULL)
+        add(slot->cell, minute, 1, recipients);
+    if (slot != NULL && external > 0)
+        add(slot->external, minute, 0, external);
+    put(h, m);
+}
+
+void
+hints_clear(struct hints *h, uint64_t id, uint32_t minute, uint32_t recipients,
+            uint32_t external)
+{
+    struct mapping *m = get(h, true);
+    struct hints_slot *slot = m != NULL ? segment_find(&m->segment, id) : NULL;
+
+    minute &= MINUTE_MASK;
+    if (slot != NULL)
+        take_away(slot->cell, minute, 1, recipients);
+    if (slot != NULL && external > 0)
+        take_away(slot->external, minute, 0, external);
     put(h, m);
 }
 
@@ -375,24 +405,30 @@ void
 hints_sum(struct hints *h, uint64_t id, uint32_t now_minute,
           uint32_t *ret_messages, uint32_t *ret_recipients)
 {
-    enum { AHEAD = 2 }; /* minutes that a clock may have been set back */
     struct mapping *m = get(h, false);
     const struct hints_slot *slot =
         m != NULL ? segment_find(&m->segment, id) : NULL;
-    uint32_t messages = 0, recipients = 0;
+    struct cell all = {0};
 
-    for (unsigned i = 0; slot != NULL && i < HINT_CELLS; i++) {
-        struct cell c = unpack(words_get(&slot->cell[i]));
-        int32_t age = minutes_since(c.minute, now_minute);
-
-        if (age >= -AHEAD && age < HINTS_FADE_MINUTES) {
-            messages += c.messages; /* 64 * 2^20 is the most */
-            recipients += c.recipients;
-        }
-    }
+    if (slot != NULL)
+        all = sum(slot->cell, now_minute);
     put(h, m);
-    *ret_messages = messages;
-    *ret_recipients = recipients;
+    *ret_messages = all.messages;
+    *ret_recipients = all.recipients;
+}
+
+uint32_t
+hints_external(struct hints *h, uint64_t id, uint32_t now_minute)
+{
+    struct mapping *m = get(h, false);
+    const struct hints_slot *slot =
+        m != NULL ? segment_find(&m->segment, id) : NULL;
+    struct cell all = {0};
+
+    if (slot != NULL)
+        all = sum(slot->external, now_minute);
+    put(h, m);
+    return all.recipients;
 }
 
 /* ---- wishes ---- */

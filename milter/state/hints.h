@@ -32,17 +32,19 @@ enum state_result hints_open_reader(struct hints **ret, const char *directory,
                                     char *err, size_t err_size);
 void hints_free(struct hints *h);
 
-/* One message with so many recipients, accepted in that minute (Unix time /
- * 60).  Never fails the caller: a full table is made anew without those that
+/* One message with so many recipients, so many of them external, accepted in
+ * that minute (Unix time / 60).  Never fails the caller: a full table is made anew without those that
  * have faded, and is one full of what has not, that is counted and forgotten. */
 void hints_add(struct hints *h, const char *identity, uint64_t id,
-               uint32_t minute, uint32_t recipients);
+               uint32_t minute, uint32_t recipients, uint32_t external);
 void hints_clear(struct hints *h, uint64_t id, uint32_t minute,
-                 uint32_t recipients);
+                 uint32_t recipients, uint32_t external);
 
 /* What is outstanding, as of now_minute. */
 void hints_sum(struct hints *h, uint64_t id, uint32_t now_minute,
                uint32_t *ret_messages, uint32_t *ret_recipients);
+/* How many of these recipients are external. */
+uint32_t hints_external(struct hints *h, uint64_t id, uint32_t now_minute);
 
 /* The milter wants a token for this account (a template's first use); wakes
  * the token daemon. */

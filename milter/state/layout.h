@@ -56,7 +56,8 @@ struct quota_slot {
     /* Its mail goes through the account of this id instead; 0 = no.  One word,
      * written on its own, when the other one's slot is there. */
     _Atomic uint64_t divert;
-    _Atomic uint64_t spare[2];
+    _Atomic uint64_t waiting_external; /* of the recipients in `waiting` */
+    _Atomic uint64_t spare[1];
     struct quota_window window[];
 };
 
@@ -79,11 +80,12 @@ struct hints_slot {
     _Atomic uint64_t wanted; /* how often a token was wished for */
     _Atomic uint64_t spare[5];
     _Atomic uint64_t identity[IDENTITY_WORDS];
-    _Atomic uint64_t cell[HINT_CELLS]; /* minute << 40 | messages << 20 |
+    _Atomic uint64_t cell[HINT_CELLS];     /* minute << 40 | messages << 20 |
                                         * recipients, at minute % 64 */
+    _Atomic uint64_t external[HINT_CELLS]; /* the same; no messages */
 };
 
-_Static_assert(sizeof(struct hints_slot) == 896, "layout 3");
+_Static_assert(sizeof(struct hints_slot) == 1408, "layout 3");
 
 /* ---- status ---- */
 

@@ -108,6 +108,7 @@ struct quota_view {
     uint64_t state_until_ms; /* quota time; COOLING */
     char state_reason[120];
     uint32_t waiting_messages, waiting_recipients; /* tried and put off */
+    uint32_t waiting_external;                     /* of these recipients */
     uint32_t sessions_open, sessions_busy;
     uint64_t sent, refused, deferred, in_doubt, logins; /* since agent start */
     unsigned n;                                         /* windows */
@@ -267,7 +268,7 @@ bool quota_diverted_here(const struct quota *q, uint64_t id,
 
 /* Adds to the waiting counts; negative takes away, never below 0. */
 void quota_add_waiting(struct quota *q, uint64_t id, int messages,
-                       int recipients);
+                       int recipients, int external);
 void quota_set_sessions(struct quota *q, uint64_t id, uint32_t open,
                         uint32_t busy);
 enum quota_event {

@@ -106,6 +106,7 @@ view(const struct quota_reader *r, const struct quota_slot *slot,
     }
     ret->waiting_messages = (uint32_t)(waiting >> 32);
     ret->waiting_recipients = (uint32_t)waiting;
+    ret->waiting_external = (uint32_t)words_get(&slot->waiting_external);
     ret->sessions_open = (uint32_t)(sessions >> 32);
     ret->sessions_busy = (uint32_t)sessions;
     ret->sent = words_get(&slot->count[QUOTA_SENT]);

@@ -203,7 +203,8 @@ add_clamped(uint64_t half, int n)
 }
 
 void
-quota_add_waiting(struct quota *q, uint64_t id, int messages, int recipients)
+quota_add_waiting(struct quota *q, uint64_t id, int messages, int recipients,
+                  int external)
 {
     struct quota_slot *slot = quota_lock(q, id);
     uint64_t was;
@@ -213,6 +214,8 @@ quota_add_waiting(struct quota *q, uint64_t id, int messages, int recipients)
     was = words_get(&slot->waiting);
     words_set(&slot->waiting, add_clamped(was >> 32, messages) << 32 |
                                   add_clamped(was & UINT32_MAX, recipients));
+    words_set(&slot->waiting_external,
+              add_clamped(words_get(&slot->waiting_external), external));
     quota_unlock(q, slot);
 }
 

@@ -116,8 +116,8 @@ void
 pattern_write_hints(struct pattern *p)
 {
     hints_add(p->hints, "sales@example.com", p->sales.id, PATTERN_MINUTE,
-              PATTERN_RECIPIENTS);
-    hints_clear(p->hints, p->sales.id, PATTERN_MINUTE, PATTERN_RECIPIENTS);
+              PATTERN_RECIPIENTS, 0);
+    hints_clear(p->hints, p->sales.id, PATTERN_MINUTE, PATTERN_RECIPIENTS, 0);
 }
 
 /* ---- reading ---- */

@@ -68,7 +68,7 @@ make_quota(const struct policy *p, unsigned many)
          "quota", err);
     m = mailbox(p, "news", "news@example.com"); /* full */
     spend(q, &m, 2);
-    quota_add_waiting(q, m.id, 3, 4);
+    quota_add_waiting(q, m.id, 3, 4, 0);
     quota_set_sessions(q, m.id, 2, 1);
     quota_count(q, m.id, QUOTA_DEFERRED, 3);
     quota_count(q, m.id, QUOTA_LOGIN, 1);
@@ -122,8 +122,8 @@ make_hints(const struct policy *p)
 
     must(hints_open(&h, p->state.runtime, p->state.accounts, err, sizeof err),
          "hints", err);
-    hints_add(h, identity, id, (uint32_t)(time(NULL) / 60), 5);
-    hints_add(h, identity, id, (uint32_t)(time(NULL) / 60), 1);
+    hints_add(h, identity, id, (uint32_t)(time(NULL) / 60), 5, 0);
+    hints_add(h, identity, id, (uint32_t)(time(NULL) / 60), 1, 0);
     hints_count(h, HINTS_MESSAGES, 9);
     hints_count(h, HINTS_ROUTED, 8);
     hints_count_decision(h, 15);

@@ -55,6 +55,7 @@ struct world {
      * for it in here: it takes days. */
     bool is_paced;
     uint32_t recipients_max;
+    unsigned external_percent; /* of the recipients */
     uint64_t octets;
     uint64_t spent;        /* messages, spread over the last day */
     unsigned lost_percent; /* accepted, and never brought */
@@ -106,18 +107,22 @@ place_of(const struct message *m)
     return (struct place){.account = member[m->member].id,
                           .ticket = (uint64_t)(m - message),
                           .minute = m->minute,
-                          .share_percent = plan.share_percent};
+                          .share_percent = plan.share_percent,
+                          .waits_for = -1};
 }
 
 /* count_waiting() of relay.c: an attempt is over. */
 static void
 count(struct message *m, bool sent)
 {
+    const struct portion none = {0};
+    struct portion all = {m->cost.recipients, m->cost.external_recipients};
+
     attempts_waiting(attempts, (uint64_t)(m - message), member[m->member].id,
-                     m->tried ? m->cost.recipients : 0,
-                     sent ? 0 : m->cost.recipients, now_ms());
+                     m->tried ? all : none, sent ? none : all, now_ms());
     if (!m->tried)
-        hints_clear(hints, member[m->member].id, m->minute, m->cost.recipients);
+        hints_clear(hints, member[m->member].id, m->minute, all.recipients,
+                    all.external);
     m->tried = true;
 }
 
@@ -233,13 +238,15 @@ submit(const struct world *w)
         .cost = {.messages = 1,
                  .recipients = 1 + (uint32_t)random_below(w->recipients_max),
                  .bytes = w->octets}};
+    for (uint32_t i = 0; i < m->cost.recipients; i++)
+        m->cost.external_recipients += random_below(100) < w->external_percent;
     admit(&env, &policy.policy, &decision, &m->cost, &a);
     if (a.action != ACTION_ACCOUNT)
         return false;
     while (member[m->member].id != a.mailbox.id)
         m->member++;
     hints_add(hints, a.mailbox.address, a.mailbox.id, m->minute,
-              m->cost.recipients);
+              m->cost.recipients, m->cost.external_recipients);
     if (random_below(100) < w->lost_percent)
         m->where = LOST;
     n_messages++;
@@ -253,6 +260,7 @@ static void
 check_counts(const struct world *w)
 {
     uint64_t messages = 0, recipients = 0, in_queue = 0, to = 0;
+    uint64_t external = 0, to_external = 0;
 
     for (unsigned k = 0; k < w->n_members; k++) {
         struct quota_view v;
@@ -262,6 +270,8 @@ check_counts(const struct world *w)
         hints_sum(hints, member[k].id, minute_now(), &n, &r);
         messages += v.waiting_messages + n;
         recipients += v.waiting_recipients + r;
+        external += v.waiting_external +
+                    hints_external(hints, member[k].id, minute_now());
     }
     for (unsigned i = 0; i < n_messages; i++) {
         const struct message *m = &message[i];
@@ -271,9 +281,11 @@ check_counts(const struct world *w)
             continue;
         in_queue++;
         to += m->cost.recipients;
+        to_external += m->cost.external_recipients;
     }
     assert_int_equal(messages, in_queue);
     assert_int_equal(recipients, to);
+    assert_int_equal(external, to_external);
 }
 
 static void
@@ -524,6 +536,25 @@ several_recipients(void **state)
 }
 
 static void
+some_are_external(void **state)
+{
+    static const struct world w = {
+        .name = "external in part",
+        .n_limits = 3,
+        .n_members = 2,
+        .share_percent = 100,
+        .limit = {{DIM_EXTERNAL_RECIPIENTS, 1000, DAY_MS},
+                  {DIM_RECIPIENTS, 8000, DAY_MS},
+                  {DIM_MESSAGES, 4000, DAY_MS}},
+        .max_wait_ms = 25 * HOUR_MS,
+        .recipients_max = 5,
+        .external_percent = 30};
+
+    (void)state;
+    check(&w, 2 * 2000);
+}
+
+static void
 a_share(void **state)
 {
     static const struct world w = {.name = "a share",
@@ -612,6 +643,7 @@ main(void)
         cmocka_unit_test(windows_in_use),
         cmocka_unit_test(a_pool_in_use),
         cmocka_unit_test(several_recipients),
+        cmocka_unit_test(some_are_external),
         cmocka_unit_test(a_share),
         cmocka_unit_test(octets),
         cmocka_unit_test(a_pace),

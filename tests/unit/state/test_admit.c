@@ -351,10 +351,10 @@ both_lines_stand_before_a_diverted_message(void **state)
 {
     (void)state;
     divert(&member[0], &member[1]);
-    quota_add_waiting(quota, member[0].id, LIMIT / 2, LIMIT / 2);
-    quota_add_waiting(quota, member[1].id, LIMIT / 2 - 1, LIMIT / 2 - 1);
+    quota_add_waiting(quota, member[0].id, LIMIT / 2, LIMIT / 2, 0);
+    quota_add_waiting(quota, member[1].id, LIMIT / 2 - 1, LIMIT / 2 - 1, 0);
     assert_true(ask(&member[0]).wait_ms == 0);
-    quota_add_waiting(quota, member[0].id, 1, 1);
+    quota_add_waiting(quota, member[0].id, 1, 1, 0);
     assert_true(ask(&member[0]).wait_ms > 0);
     assert_true(ask(&member[1]).wait_ms == 0);
 }

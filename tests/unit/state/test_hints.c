@@ -54,32 +54,50 @@ what_is_added_is_cleared(void **state)
 {
     (void)state;
     assert_sum(hints, NOW, 0, 0);
-    hints_add(hints, "a@example.com", ID, NOW, 3);
-    hints_add(hints, "a@example.com", ID, NOW, 4);
-    hints_add(hints, "a@example.com", ID, NOW + 1, 1);
-    hints_add(hints, "b@example.com", ID + 1, NOW, 50);
+    hints_add(hints, "a@example.com", ID, NOW, 3, 0);
+    hints_add(hints, "a@example.com", ID, NOW, 4, 0);
+    hints_add(hints, "a@example.com", ID, NOW + 1, 1, 0);
+    hints_add(hints, "b@example.com", ID + 1, NOW, 50, 0);
     assert_sum(hints, NOW + 1, 3, 8);
-    hints_clear(hints, ID, NOW, 3);
+    hints_clear(hints, ID, NOW, 3, 0);
     assert_sum(hints, NOW + 1, 2, 5);
-    hints_clear(hints, ID, NOW + 1, 1);
-    hints_clear(hints, ID, NOW, 4);
+    hints_clear(hints, ID, NOW + 1, 1, 0);
+    hints_clear(hints, ID, NOW, 4, 0);
     assert_sum(hints, NOW + 1, 0, 0);
-    hints_clear(hints, ID, NOW, 4); /* never below nothing */
-    hints_clear(hints, 12345, NOW, 4);
+    hints_clear(hints, ID, NOW, 4, 0); /* never below nothing */
+    hints_clear(hints, 12345, NOW, 4, 0);
     assert_sum(hints, NOW + 1, 0, 0);
+}
+
+static void
+external_recipients_are_counted_apart(void **state)
+{
+    (void)state;
+    hints_add(hints, "a@example.com", ID, NOW, 3, 1);
+    hints_add(hints, "a@example.com", ID, NOW, 4, 4);
+    assert_sum(hints, NOW, 2, 7);
+    assert_int_equal(hints_external(hints, ID, NOW), 5);
+    hints_clear(hints, ID, NOW, 4, 4);
+    assert_int_equal(hints_external(hints, ID, NOW), 1);
+    assert_int_equal(hints_external(hints, ID, NOW + 60), 0); /* faded */
+    hints_add(hints, "a@example.com", ID, NOW + 64, 5, 2); /* the same cell */
+    hints_clear(hints, ID, NOW, 3, 1);
+    assert_int_equal(hints_external(hints, ID, NOW + 64), 2);
+    assert_int_equal(hints_external(hints, 12345, NOW), 0);
+    assert_int_equal(hints_external(NULL, ID, NOW), 0);
 }
 
 static void
 hints_fade_after_an_hour(void **state)
 {
     (void)state;
-    hints_add(hints, "a@example.com", ID, NOW, 3);
+    hints_add(hints, "a@example.com", ID, NOW, 3, 0);
     assert_sum(hints, NOW + 59, 1, 3);
     assert_sum(hints, NOW + 60, 0, 0);
     assert_sum(hints, NOW + 64, 0, 0);
-    hints_add(hints, "a@example.com", ID, NOW + 64, 5); /* the same cell */
+    hints_add(hints, "a@example.com", ID, NOW + 64, 5, 0); /* the same cell */
     assert_sum(hints, NOW + 64, 1, 5);
-    hints_clear(hints, ID, NOW, 3); /* late: not its cell any more */
+    hints_clear(hints, ID, NOW, 3, 0); /* late: not its cell any more */
     assert_sum(hints, NOW + 64, 1, 5);
 }
 
@@ -87,7 +105,7 @@ static void
 a_clock_set_back_keeps_young_hints(void **state)
 {
     (void)state;
-    hints_add(hints, "a@example.com", ID, NOW, 3);
+    hints_add(hints, "a@example.com", ID, NOW, 3, 0);
     assert_sum(hints, NOW - 2, 1, 3);
     assert_sum(hints, NOW - 3, 0, 0); /* from the future: no hint */
 }
@@ -98,11 +116,11 @@ minutes_wrap(void **state)
     uint32_t wrap = 0x2000000; /* a multiple of 2^24 */
 
     (void)state;
-    hints_add(hints, "a@example.com", ID, wrap - 1, 3);
-    hints_add(hints, "a@example.com", ID, wrap, 4);
+    hints_add(hints, "a@example.com", ID, wrap - 1, 3, 0);
+    hints_add(hints, "a@example.com", ID, wrap, 4, 0);
     assert_sum(hints, wrap + 1, 2, 7);
     assert_sum(hints, wrap + 59, 1, 4);
-    hints_clear(hints, ID, wrap - 1, 3);
+    hints_clear(hints, ID, wrap - 1, 3, 0);
     assert_sum(hints, wrap + 1, 1, 4);
 }
 
@@ -110,10 +128,10 @@ static void
 counts_stop_at_their_most(void **state)
 {
     (void)state;
-    hints_add(hints, "a@example.com", ID, NOW, UINT32_MAX);
-    hints_add(hints, "a@example.com", ID, NOW, UINT32_MAX);
+    hints_add(hints, "a@example.com", ID, NOW, UINT32_MAX, 0);
+    hints_add(hints, "a@example.com", ID, NOW, UINT32_MAX, 0);
     assert_sum(hints, NOW, 2, (1 << 20) - 1);
-    hints_clear(hints, ID, NOW, UINT32_MAX);
+    hints_clear(hints, ID, NOW, UINT32_MAX, 0);
     assert_sum(hints, NOW, 1, 0);
 }
 
@@ -124,7 +142,7 @@ a_full_table_is_counted_and_forgotten(void **state)
 
     (void)state;
     for (uint64_t id = 1; id <= 100; id++)
-        hints_add(hints, "a@example.com", id, NOW, 1);
+        hints_add(hints, "a@example.com", id, NOW, 1, 0);
     assert_int_equal(hints_stat(hints, HINTS_DROPPED), 100 - 56);
     hints_sum(hints, 56, NOW, &m, &r);
     assert_int_equal(m, 1);
@@ -146,10 +164,10 @@ slots_of_the_faded_are_used_again(void **state)
                      STATE_OK);
     hints_count(hints, HINTS_ROUTED, 7);
     for (uint64_t id = 100; id < 150; id++)
-        hints_add(hints, "a@example.com", id, NOW, 1);
-    hints_add(hints, "b@example.com", ID, NOW + 59, 3);
+        hints_add(hints, "a@example.com", id, NOW, 1, 0);
+    hints_add(hints, "b@example.com", ID, NOW + 59, 3, 0);
     for (uint64_t id = 200; id < 245; id++)
-        hints_add(hints, "a@example.com", id, NOW + 61, 1);
+        hints_add(hints, "a@example.com", id, NOW + 61, 1, 0);
     assert_int_equal(hints_stat(hints, HINTS_DROPPED), 0);
     assert_int_equal(hints_stat(reader, HINTS_ROUTED), 7);
     assert_sum(hints, NOW + 61, 1, 3);
@@ -167,8 +185,8 @@ no_handle_is_no_harm(void **state)
     uint32_t m = 9, r = 9;
 
     (void)state;
-    hints_add(NULL, "a@example.com", ID, NOW, 1);
-    hints_clear(NULL, ID, NOW, 1);
+    hints_add(NULL, "a@example.com", ID, NOW, 1, 0);
+    hints_clear(NULL, ID, NOW, 1, 0);
     hints_sum(NULL, ID, NOW, &m, &r);
     assert_true(m == 0 && r == 0);
     hints_want_token(NULL, "a@example.com", ID);
@@ -191,13 +209,13 @@ the_second_attaches(void **state)
     (void)state;
     snprintf(path, sizeof path, "%s/hints", directory);
     assert_int_equal(stat(path, &before), 0);
-    hints_add(hints, "a@example.com", ID, NOW, 3);
+    hints_add(hints, "a@example.com", ID, NOW, 3, 0);
     assert_int_equal(hints_open(&agent, directory, 50, err, sizeof err),
                      STATE_OK);
     assert_int_equal(stat(path, &after), 0);
     assert_int_equal(before.st_ino, after.st_ino);
     assert_sum(agent, NOW, 1, 3);
-    hints_clear(agent, ID, NOW, 3);
+    hints_clear(agent, ID, NOW, 3, 0);
     assert_sum(hints, NOW, 0, 0);
     hints_free(agent);
 }
@@ -210,7 +228,7 @@ too_small_is_replaced_and_the_first_comes_over(void **state)
     (void)state;
     assert_int_equal(hints_open(&agent, directory, 5000, err, sizeof err),
                      STATE_OK);
-    hints_add(hints, "a@example.com", ID, NOW, 3);
+    hints_add(hints, "a@example.com", ID, NOW, 3, 0);
     assert_sum(agent, NOW, 1, 3);
     hints_free(agent);
     assert_int_equal(hints_open(&agent, directory, 10, err, sizeof err),
@@ -266,7 +284,7 @@ many_first_ones_share_one(void **state)
                 if (read(gate[0], &c, 1) != 0 || /* all at once */
                     hints_open(&h, directory, 50, err, sizeof err) != STATE_OK)
                     _exit(1);
-                hints_add(h, "a@example.com", ID, NOW, 2);
+                hints_add(h, "a@example.com", ID, NOW, 2, 0);
                 _exit(0);
             }
         close(gate[0]);
@@ -292,12 +310,12 @@ a_reader_only_reads(void **state)
     struct hints *r = NULL;
 
     (void)state;
-    hints_add(hints, "a@example.com", ID, NOW, 3);
+    hints_add(hints, "a@example.com", ID, NOW, 3, 0);
     assert_int_equal(hints_open_reader(&r, directory, err, sizeof err),
                      STATE_OK);
     assert_sum(r, NOW, 1, 3);
-    hints_add(r, "a@example.com", ID, NOW, 3); /* nothing, and no SIGSEGV */
-    hints_clear(r, ID, NOW, 3);
+    hints_add(r, "a@example.com", ID, NOW, 3, 0); /* nothing, and no SIGSEGV */
+    hints_clear(r, ID, NOW, 3, 0);
     hints_count(r, HINTS_ROUTED, 3);
     hints_want_token(r, "a@example.com", ID);
     assert_sum(r, NOW, 1, 3);
@@ -333,7 +351,7 @@ wishes_are_heard_once(void **state)
     (void)state;
     assert_int_equal(hints_open_reader(&tower, directory, err, sizeof err),
                      STATE_OK);
-    hints_add(hints, "a@example.com", ID, NOW, 1); /* is no wish */
+    hints_add(hints, "a@example.com", ID, NOW, 1, 0); /* is no wish */
     assert_int_equal(hints_wants(tower, hear, &heard), STATE_OK);
     assert_int_equal(heard.n, 0);
     hints_want_token(hints, "a@example.com/relay", ID + 1);
@@ -409,6 +427,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(what_is_added_is_cleared),
+        TEST(external_recipients_are_counted_apart),
         TEST(hints_fade_after_an_hour),
         TEST(a_clock_set_back_keeps_young_hints),
         TEST(minutes_wrap),

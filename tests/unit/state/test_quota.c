@@ -262,7 +262,7 @@ an_unknown_account_has_no_room(void **state)
     t = (struct taken){.id = 4711, .n = 1};
     quota_give_back(quota, &t); /* and nothing else falls over it */
     quota_set_state(quota, 4711, ACCOUNT_PAUSED, 0, "");
-    quota_add_waiting(quota, 4711, 1, 1);
+    quota_add_waiting(quota, 4711, 1, 1, 0);
     quota_set_sessions(quota, 4711, 1, 1);
     quota_count(quota, 4711, QUOTA_SENT, 1);
     quota_want_token(quota, 4711, 1);
@@ -555,8 +555,8 @@ counts_are_published(void **state)
     struct quota_view v;
 
     (void)state;
-    quota_add_waiting(quota, sales.id, 3, 10);
-    quota_add_waiting(quota, sales.id, -1, -20);
+    quota_add_waiting(quota, sales.id, 3, 10, 0);
+    quota_add_waiting(quota, sales.id, -1, -20, 0);
     quota_set_sessions(quota, sales.id, 3, 2);
     quota_count(quota, sales.id, QUOTA_SENT, 1);
     quota_count(quota, sales.id, QUOTA_REFUSED, 2);
@@ -575,7 +575,7 @@ counts_are_published(void **state)
     assert_int_equal(v.in_doubt, 4);
     assert_int_equal(v.logins, 5);
     for (int i = 0; i < 4; i++)
-        quota_add_waiting(quota, sales.id, INT32_MAX, INT32_MAX);
+        quota_add_waiting(quota, sales.id, INT32_MAX, INT32_MAX, 0);
     assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
     assert_true(v.waiting_messages == UINT32_MAX);
     assert_true(v.waiting_recipients == UINT32_MAX);

@@ -156,7 +156,7 @@ spends(const struct mailbox *m)
 static void
 waits(const struct mailbox *m)
 {
-    quota_add_waiting(quota, m->id, 1, 1);
+    quota_add_waiting(quota, m->id, 1, 1, 0);
 }
 
 static void
