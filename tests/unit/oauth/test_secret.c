@@ -140,6 +140,54 @@ a_rotated_token_wins_until_somebody_logs_in(void **state)
     check_token(&none, "1//four");
 }
 
+/* systemd's files are nobody's to write: what is rotated goes to the state
+ * directory, and wins until LoadCredential= brings another. */
+static void
+a_credential_is_rotated_in_the_state_directory(void **state)
+{
+    const struct refresh_token *unsaved = &none;
+    char folder_of[] = "/tmp/gmroute-credentials-XXXXXX", file[100], text[40];
+    struct refresh_token t;
+    char err[300] = "";
+    struct stat before, after;
+    FILE *f;
+
+    (void)state;
+    unlink(rotated);
+    assert_non_null(mkdtemp(folder_of));
+    snprintf(file, sizeof file, "%s/sales", folder_of);
+    write_file(file, "1//given\n", 0400);
+    assert_int_equal(chmod(folder_of, 0500), 0);
+    assert_int_equal(stat(file, &before), 0);
+    setenv("CREDENTIALS_DIRECTORY", folder_of, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_true(secret_refresh_token(directory, ACCOUNT, "credential:sales",
+                                         unsaved, &t, err, sizeof err));
+        assert_string_equal(t.text, i == 0 ? "1//given" : "1//rotated");
+        wipe_free(t.text);
+        t.text = wipe_strdup("1//rotated");
+        assert_true(secret_store(directory, ACCOUNT, &t, err, sizeof err));
+        refresh_token_free(&t);
+    }
+    assert_int_equal(stat(file, &after), 0);
+    assert_int_equal(after.st_ino, before.st_ino);
+    assert_int_equal(after.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
+    f = fopen(file, "r");
+    assert_non_null(f);
+    assert_non_null(fgets(text, sizeof text, f));
+    assert_string_equal(text, "1//given\n");
+    fclose(f);
+    assert_int_equal(chmod(folder_of, 0700), 0);
+    write_file(file, "1//another\n", 0400);
+    assert_true(secret_refresh_token(directory, ACCOUNT, "credential:sales",
+                                     unsaved, &t, err, sizeof err));
+    assert_string_equal(t.text, "1//another");
+    refresh_token_free(&t);
+    unsetenv("CREDENTIALS_DIRECTORY");
+    unlink(file);
+    rmdir(folder_of);
+}
+
 static void
 what_is_in_no_file_yet_wins_over_files(void **state)
 {
@@ -286,6 +334,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_configured_token_is_used),
         cmocka_unit_test(a_rotated_token_wins_until_somebody_logs_in),
+        cmocka_unit_test(a_credential_is_rotated_in_the_state_directory),
         cmocka_unit_test(what_is_in_no_file_yet_wins_over_files),
         cmocka_unit_test(bad_files_are_refused_with_a_reason),
         cmocka_unit_test(a_broken_rotated_file_is_no_reason_to_go_back),

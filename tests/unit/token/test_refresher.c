@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -18,6 +19,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
+#include "milter/token/last_used.h"
 #include "milter/token/refresher.h"
 #include "tests/unit/state/fixture.h"
 
@@ -246,12 +248,16 @@ start(void **state)
 static int
 stop(void **state)
 {
+    char folder[100];
+
     (void)state;
     refresher_free(t.refresher);
     token_book_free(t.book);
     status_reader_free(t.status);
     conf_holder_free(t.conf);
     alert_book_free(told.book);
+    snprintf(folder, sizeof folder, "%s/tokens", t.directory);
+    fixture_remove(folder);
     fixture_remove(t.directory);
     return 0;
 }
@@ -587,7 +593,7 @@ no_trouble_costs_a_secret_or_a_valid_token(void **state)
                 {401, ""},
                 {200, "{\"access_token\":\"\"}"},
                 {200, "<html>Welcome to the hotel</html>"}};
-    char before[64], after[64];
+    char before[64], after[64], path[160];
     struct token token;
     uint64_t serial;
 
@@ -609,7 +615,9 @@ no_trouble_costs_a_secret_or_a_valid_token(void **state)
         assert_string_equal(before, after);
         fixture_pass(2000ull << i); /* longer than the pause before the next */
     }
-    assert_int_equal(fixture_count(t.directory, "tokens"), 0);
+    snprintf(path, sizeof path, "%s/tokens/%016" PRIx64 ".token", t.directory,
+             t.mailbox[0].id);
+    assert_int_equal(access(path, F_OK), -1);
 }
 
 /* Asleep for a night: whoever ran out is asked for at once, nobody twice. */
@@ -625,6 +633,129 @@ a_night_asleep_is_made_up_for_at_once(void **state)
     assert_int_equal(count(TOKEN_OK), ACCOUNTS);
     assert_true(status_of(1).expires_at_s * 1000 >
                 atomic_load(&fixture_wall_ms));
+}
+
+/* Behind an endpoint that is slow, who is waited for does not wait for all. */
+static void
+who_is_waited_for_comes_first(void **state)
+{
+    (void)state;
+    endpoint.pause_us = 60000;
+    refresher_tick(t.refresher); /* four are asked for, sixteen wait */
+    refresher_want(t.refresher, "a3@example.com", 0);
+    refresher_want(t.refresher, "a12@example.com", 0);
+    refresher_want(t.refresher, "a19@example.com", 0);
+    for (unsigned i = 0; i < 5000 && atomic_load(&endpoint.asked) < 8; i++)
+        usleep(500);
+    usleep(20000);
+    assert_in_range(count(TOKEN_OK), 8, 12);
+    assert_int_equal(status_of(3).state, TOKEN_OK);
+    assert_int_equal(status_of(12).state, TOKEN_OK);
+    assert_int_equal(status_of(19).state, TOKEN_OK);
+    endpoint.pause_us = 0;
+    run_until(ACCOUNTS);
+}
+
+/* The machine starts anew: of the memory nothing is left. */
+static void
+reboot(void)
+{
+    char path[120];
+
+    refresher_free(t.refresher);
+    token_book_free(t.book);
+    status_reader_free(t.status);
+    for (const char *const *name = (const char *const[]){"status", "token",
+                                                         NULL};
+         *name != NULL; name++) {
+        snprintf(path, sizeof path, "%s/%s", t.directory, *name);
+        assert_int_equal(unlink(path), 0);
+    }
+    start_book();
+    t.status = status_reader_new(t.directory, true);
+    assert_non_null(t.status);
+}
+
+static void
+pass_days(unsigned n)
+{
+    fixture_pass(n * 24 * HOUR_MS);
+}
+
+/* The file is as old as the consent; what counts is the last use. */
+static void
+a_reboot_does_not_forget_the_last_use(void **state)
+{
+    time_t given = (time_t)(atomic_load(&fixture_wall_ms) / 1000) - 500 * 86400;
+    struct timeval times[2] = {{.tv_sec = given}, {.tv_sec = given}};
+
+    (void)state;
+    assert_int_equal(utimes(t.token, times), 0);
+    run_until(ACCOUNTS);
+    assert_string_equal(news(), "");
+    reboot();
+    answer_with(503, "");
+    pass_days(148);
+    run_until(ACCOUNTS);
+    assert_null(strstr(news(), "unused"));
+    reboot();
+    answer_with(503, "");
+    pass_days(3);
+    run_until(ACCOUNTS);
+    assert_non_null(strstr(news(), "unused a7@example.com unused\n"));
+    answer_with(200, a_token);
+    pass_days(1);
+    run_until(ACCOUNTS);
+    assert_non_null(strstr(news(), "unused a7@example.com ok\n"));
+    /* A crash costs an hour of it at most. */
+    fixture_pass(LIFE_S * 1000);
+    run_until(2 * ACCOUNTS);
+    for (unsigned i = 0; i < 200; i++) {
+        struct last_used l;
+        char err[300];
+        int64_t used_s;
+
+        refresher_tick(t.refresher);
+        assert_true(last_used_read(t.directory, &l, err, sizeof err));
+        used_s = last_used_find(&l, t.mailbox[7].id);
+        last_used_free(&l);
+        if (used_s >= atomic_load(&fixture_wall_ms) / 1000 - 2 * LIFE_S)
+            return;
+        usleep(5000);
+    }
+    fail_msg("not stored");
+}
+
+/* What an administrator has just allowed takes up to a day to come into
+ * force. */
+static void
+unauthorized_is_tried_hourly_for_a_day(void **state)
+{
+    unsigned asked = ACCOUNTS;
+
+    (void)state;
+    answer_with(401, "{\"error\":\"unauthorized_client\"}");
+    run_until(asked);
+    assert_int_equal(count(TOKEN_CONFIG), ACCOUNTS);
+    assert_string_equal(news(), "client client corp unauthorized\n");
+    for (unsigned hour = 1; hour <= 24; hour++) {
+        fixture_pass(50 * 60 * 1000);
+        run_until(asked);
+        fixture_pass(14 * 60 * 1000);
+        asked += ACCOUNTS;
+        run_until(asked);
+    }
+    fixture_pass(5 * HOUR_MS);
+    run_until(asked);
+    fixture_pass(80 * 60 * 1000);
+    run_until(asked + ACCOUNTS);
+    assert_string_equal(news(), "");
+    /* Whoever does not want to wait reloads. */
+    answer_with(200, a_token);
+    refresher_reload(t.refresher);
+    run_until(ACCOUNTS);
+    assert_int_equal(count(TOKEN_OK), ACCOUNTS);
+    assert_string_equal(news(), "client client corp ok\n");
 }
 
 static void
@@ -738,7 +869,6 @@ a_rotated_token_is_kept_until_it_is_on_disk(void **state)
          i++)
         usleep(5000);
     assert_int_equal(fixture_count(folder, ""), ACCOUNTS + 2);
-    fixture_remove(folder);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, start, stop)
@@ -759,6 +889,9 @@ main(void)
         TEST(a_passing_failure_leaves_the_token_in_use),
         TEST(no_trouble_costs_a_secret_or_a_valid_token),
         TEST(a_night_asleep_is_made_up_for_at_once),
+        TEST(who_is_waited_for_comes_first),
+        TEST(a_reboot_does_not_forget_the_last_use),
+        TEST(unauthorized_is_tried_hourly_for_a_day),
         TEST(a_dead_refresh_token_waits_for_a_person),
         TEST(an_idle_mailbox_of_a_template_rests),
         TEST(slots_of_templates_are_used_again),
