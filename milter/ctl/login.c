@@ -19,40 +19,18 @@
 #include "milter/base/clock.h"
 #include "milter/ctl/access.h"
 #include "milter/ctl/ctl.h"
-#include "milter/ctl/mail_check.h"
-#include "milter/ctl/redirect_wait.h"
+#include "milter/ctl/login.h"
 #include "milter/oauth/grant.h"
-#include "milter/oauth/oauth2_code.h"
 
 #define SYNOPSIS "ACCOUNT [--paste] [--port PORT] [--timeout SECONDS] [--json]"
 
 enum {
     TIMEOUT_S = 300,
-    PASTE_PORT = 8085, /* where nobody listens: only the address counts */
-    PASTE_TRIES = 3,
     DAEMON_MS = 15000, /* for the token daemon to take the new file */
 };
 
-struct login {
-    const struct ctl *c;
-    const struct policy *p;
-    struct mailbox m;
-    bool paste;
-    uint64_t port, timeout_s;
-    FILE *say; /* where a person reads: with --json not the output */
-    int fd;    /* listening; -1 = none */
-    char redirect_uri[64];
-    char verifier[OAUTH2_VERIFIER + 1], state[OAUTH2_VERIFIER + 1];
-    struct redirect answer;
-    struct mail_verdict verdict;
-    bool stored;
-    const char *daemon; /* what became of it there */
-    char error[1200];   /* why not; "" = good */
-};
-
-/* Always false. */
-static bool __attribute__((format(printf, 2, 3)))
-fail(struct login *l, const char *fmt, ...)
+bool
+login_fail(struct login *l, const char *fmt, ...)
 {
     va_list ap;
 
@@ -72,22 +50,23 @@ check_account(struct login *l)
     switch (l->m.account->auth) {
     case AUTH_REFRESH_TOKEN:
         return strncmp(path, "credential:", 11) != 0 ||
-               fail(l,
-                    "%s is the service manager's to write: log in with a "
-                    "configuration (-c) that names a file, put what is in it "
-                    "where LoadCredential= takes it from, and restart "
-                    "gmroute-token",
-                    path);
+               login_fail(
+                   l,
+                   "%s is the service manager's to write: log in with a "
+                   "configuration (-c) that names a file, put what is in it "
+                   "where LoadCredential= takes it from, and restart "
+                   "gmroute-token",
+                   path);
     case AUTH_SERVICE_ACCOUNT:
-        return fail(l, "%s uses a service account, which needs no login",
-                    l->m.address);
+        return login_fail(l, "%s uses a service account, which needs no login",
+                          l->m.address);
     case AUTH_PASSWORD:
-        return fail(l,
-                    "%s uses an app password: put it into %s, then "
-                    "\"gmroutectl verify\"",
-                    l->m.address, path);
+        return login_fail(l,
+                          "%s uses an app password: put it into %s, then "
+                          "\"gmroutectl verify\"",
+                          l->m.address, path);
     default:
-        return fail(l, "%s does not log in (auth: none)", l->m.address);
+        return login_fail(l, "%s does not log in (auth: none)", l->m.address);
     }
 }
 
@@ -102,14 +81,15 @@ check_file(struct login *l)
 
     access_daemon(l->p, path, &user, &group);
     if (geteuid() != 0 && geteuid() != user)
-        return fail(l,
-                    "%s is for user id %u, who runs gmroute-token: be root or "
-                    "that user",
-                    path, (unsigned)user);
+        return login_fail(
+            l,
+            "%s is for user id %u, who runs gmroute-token: be root or "
+            "that user",
+            path, (unsigned)user);
     access_directory(path, directory, sizeof directory);
     if (faccessat(AT_FDCWD, directory, W_OK | X_OK, AT_EACCESS) != 0)
-        return fail(l, "%s: cannot write there: %s", directory,
-                    strerror(errno));
+        return login_fail(l, "%s: cannot write there: %s", directory,
+                          strerror(errno));
     return true;
 }
 
@@ -123,182 +103,7 @@ make_secrets(struct login *l, char challenge[OAUTH2_VERIFIER + 1])
               oauth2_challenge(l->verifier, challenge);
 
     explicit_bzero(random, sizeof random);
-    return ok || fail(l, "no random numbers, or no memory");
-}
-
-/* ---- the browser ---- */
-
-static bool
-open_port(struct login *l)
-{
-    uint16_t port = (uint16_t)(l->port != 0 ? l->port : PASTE_PORT);
-    char err[200];
-
-    if (!l->paste) {
-        l->fd = redirect_listen((uint16_t)l->port, &port, err, sizeof err);
-        if (l->fd < 0)
-            return fail(l, "%s; --port chooses another, --paste needs none",
-                        err);
-    }
-    /* Microsoft's console registers localhost, with any port, and no
-     * address; it is the same host to a browser. */
-    snprintf(l->redirect_uri, sizeof l->redirect_uri, "http://%s:%u/",
-             l->m.account->client->provider == OAUTH_PROVIDER_MICROSOFT
-                 ? "localhost"
-                 : "127.0.0.1",
-             port);
-    return true;
-}
-
-static bool
-show_address(struct login *l, const char *challenge)
-{
-    const struct oauth_client *client = l->m.account->client;
-    struct oauth2_login q = {.auth_url = client->auth_url,
-                             .client_id = client->client_id,
-                             .scope = client->scope,
-                             .redirect_uri = l->redirect_uri,
-                             .state = l->state,
-                             .challenge = challenge,
-                             .login_hint = l->m.address};
-    struct buf url;
-    bool ok;
-
-    buf_init(&url, 16 * 1024);
-    ok = oauth2_login_url(&url, &q);
-    if (ok) {
-        fprintf(l->say,
-                "Open this address in a browser and log in as %s:\n\n%.*s\n\n",
-                l->m.address, (int)url.len, url.at);
-        if (l->paste)
-            fputs("In the end the browser goes to an address that it cannot "
-                  "open. Copy that\naddress, all of it, from its address "
-                  "line, and paste it here:\n",
-                  l->say);
-        else
-            fprintf(l->say,
-                    "Waiting at %s (a browser on another host: use --paste, or "
-                    "first\n\"ssh -L PORT:127.0.0.1:PORT\" to here with that "
-                    "port).\n",
-                    l->redirect_uri);
-        fflush(l->say);
-    }
-    buf_free(&url);
-    return ok || fail(l, "out of memory");
-}
-
-/* One line, without its end; false at the end of the input. */
-static bool
-read_pasted(char *line, size_t size, size_t *ret_len)
-{
-    size_t n = 0;
-    char c;
-
-    for (;;) {
-        ssize_t got = read(STDIN_FILENO, &c, 1);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0 && n == 0)
-            return false;
-        if (got <= 0 || c == '\n')
-            break;
-        if (n < size)
-            line[n++] = c;
-    }
-    *ret_len = n;
-    return true;
-}
-
-static bool
-take_pasted(struct login *l)
-{
-    char line[REDIRECT_HEAD_MAX];
-    size_t len = 0;
-    bool ok = false;
-
-    for (int tries = 0; tries < PASTE_TRIES && !ok; tries++) {
-        if (tries > 0)
-            fputs("That is neither the address nor a code; once more:\n",
-                  l->say);
-        if (!read_pasted(line, sizeof line, &len))
-            break;
-        ok = redirect_pasted((struct slice){line, len}, &l->answer);
-    }
-    explicit_bzero(line, sizeof line);
-    if (!ok)
-        return fail(l, "no code was pasted; nothing has changed");
-    /* A code alone has none: that it was asked for here shows when it is
-     * exchanged. */
-    if (l->answer.state[0] != '\0' && strcmp(l->answer.state, l->state) != 0)
-        return fail(l, "state mismatch: what was pasted answers another login "
-                       "than this one; open the address above and paste what "
-                       "comes of that");
-    return true;
-}
-
-static bool
-take_redirect(struct login *l)
-{
-    uint64_t until_ms = clock_boot_ms(&clock_real) + l->timeout_s * 1000;
-
-    switch (redirect_wait(l->fd, l->state, until_ms, &l->answer)) {
-    case REDIRECT_COME:
-        return true;
-    case REDIRECT_FOREIGN:
-        return fail(l,
-                    "state mismatch: the browser answered another login than "
-                    "this one, and none came for this one within %llu s; start "
-                    "again and open the new address",
-                    (unsigned long long)l->timeout_s);
-    case REDIRECT_TIMEOUT:
-        return fail(
-            l,
-            "nobody came back within %llu s. If the browser showed an error: "
-            "redirect_uri_mismatch means that the OAuth client is not of the "
-            "type for desktop apps; \"access blocked\", that the account is no "
-            "test user of the app, or the app not allowed in the Admin "
-            "console. If it could not open %s, it runs on another host: use "
-            "--paste. --timeout waits longer",
-            (unsigned long long)l->timeout_s, l->redirect_uri);
-    default:
-        return fail(l, "waiting for the browser: %s", strerror(errno));
-    }
-}
-
-/* What the page said no with. */
-static bool
-check_answer(struct login *l)
-{
-    static const struct {
-        const char *error, *why;
-    } known[] = {
-        {"access_denied",
-         "the person did not allow it, or may not; start again and allow it"},
-        {"admin_policy_enforced",
-         "an administrator's policy blocks the app: Admin console, Security, "
-         "API controls"},
-        {"org_internal",
-         "the OAuth client is limited to its own organisation, and this "
-         "account is not in it"},
-        {"invalid_scope",
-         "the scope is refused: check `scope` and the client's consent screen"},
-        {"unauthorized_client",
-         "the OAuth client may not log in this way: want one for desktop apps"},
-        {"server_error", "the page failed; try again later"},
-        {"temporarily_unavailable", "the page failed; try again later"},
-    };
-    const char *why = "see the provider's help for this error";
-
-    if (l->answer.error[0] == '\0')
-        return true;
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(known[i].error, l->answer.error) == 0)
-            why = known[i].why;
-    return fail(l, "%s%s%s%s: %s", l->answer.error,
-                l->answer.description[0] != '\0' ? " (" : "",
-                l->answer.description,
-                l->answer.description[0] != '\0' ? ")" : "", why);
+    return ok || login_fail(l, "no random numbers, or no memory");
 }
 
 /* ---- the token ---- */
@@ -314,20 +119,21 @@ exchange(struct login *l, struct oauth2_answer *ret)
 
     grant_login(&q, &code, ret);
     if (ret->class != OAUTH2_OK)
-        return fail(l, "%s", ret->why);
+        return login_fail(l, "%s", ret->why);
     if (!oauth2_scope_covers(ret->scope, l->m.account->client->scope))
-        return fail(l,
-                    "not all was allowed: want the scope \"%s\", got \"%s\". "
-                    "Start again and tick every box; or the scope is missing "
-                    "on the client's consent screen",
-                    l->m.account->client->scope, ret->scope);
+        return login_fail(
+            l,
+            "not all was allowed: want the scope \"%s\", got \"%s\". "
+            "Start again and tick every box; or the scope is missing "
+            "on the client's consent screen",
+            l->m.account->client->scope, ret->scope);
     if (ret->refresh_token == NULL)
-        return fail(l,
-                    "the endpoint gave no refresh token. It gives one only "
-                    "when it is asked to (access_type=offline, prompt=consent; "
-                    "Microsoft: offline_access in `scope`), which was done "
-                    "here: check `auth_url`, or take the app's access back in "
-                    "the account's security settings and start again");
+        return login_fail(
+            l, "the endpoint gave no refresh token. It gives one only "
+               "when it is asked to (access_type=offline, prompt=consent; "
+               "Microsoft: offline_access in `scope`), which was done "
+               "here: check `auth_url`, or take the app's access back in "
+               "the account's security settings and start again");
     return true;
 }
 
@@ -348,16 +154,18 @@ try_token(struct login *l, const struct oauth2_answer *a)
     mail_check(&servers[0], &who, MAIL_CHECK_MS, &l->verdict);
     switch (l->verdict.fault) {
     case MAIL_TOKEN_REFUSED:
-        return fail(l,
-                    "%s refused the new token for %s: the wrong account, most "
-                    "likely: the browser was logged in as somebody else. Start "
-                    "again in a private window. Nothing was written. (%s)",
-                    servers[0].host, l->m.address, l->verdict.said);
+        return login_fail(
+            l,
+            "%s refused the new token for %s: the wrong account, most "
+            "likely: the browser was logged in as somebody else. Start "
+            "again in a private window. Nothing was written. (%s)",
+            servers[0].host, l->m.address, l->verdict.said);
     case MAIL_WEB_LOGIN:
     case MAIL_REFUSED:
-        return fail(l, "%s refused the login: %s. %s. Nothing was written",
-                    servers[0].host, l->verdict.said,
-                    mail_fault_remedy(l->verdict.fault));
+        return login_fail(l,
+                          "%s refused the login: %s. %s. Nothing was written",
+                          servers[0].host, l->verdict.said,
+                          mail_fault_remedy(l->verdict.fault));
     default:
         return true;
     }
@@ -374,7 +182,7 @@ store(struct login *l, const struct oauth2_answer *a)
     access_daemon(l->p, path, &user, &group);
     l->stored =
         secret_install(path, a->refresh_token, user, group, err, sizeof err);
-    return l->stored || fail(l, "the token cannot be stored: %s", err);
+    return l->stored || login_fail(l, "the token cannot be stored: %s", err);
 }
 
 /* Where renewal has failed the daemon tries at once when it sees the file. */
@@ -412,9 +220,7 @@ run(struct login *l)
     bool ok;
 
     if (!check_account(l) || !check_file(l) || !make_secrets(l, challenge) ||
-        !open_port(l) || !show_address(l, challenge))
-        return false;
-    if (!(l->paste ? take_pasted(l) : take_redirect(l)) || !check_answer(l))
+        !login_browser(l, challenge))
         return false;
     ok = exchange(l, &a) && try_token(l, &a) && store(l, &a);
     oauth2_answer_free(&a);
@@ -422,10 +228,10 @@ run(struct login *l)
         return false;
     await_daemon(l);
     if (l->verdict.fault != MAIL_OK)
-        return fail(l,
-                    "the token is stored, but could not be tried: %s: %s. %s",
-                    mail_fault_name(l->verdict.fault), l->verdict.said,
-                    mail_fault_remedy(l->verdict.fault));
+        return login_fail(
+            l, "the token is stored, but could not be tried: %s: %s. %s",
+            mail_fault_name(l->verdict.fault), l->verdict.said,
+            mail_fault_remedy(l->verdict.fault));
     return true;
 }
 

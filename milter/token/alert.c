@@ -120,8 +120,8 @@ alert_book_note(struct alert_book *b, const struct alert *a)
         *b->end = s;
         b->end = &s->next;
     }
-    since_s = strcmp(s->newest.state, a->state) == 0 ? s->newest.since_s
-                                                     : a->since_s;
+    since_s =
+        strcmp(s->newest.state, a->state) == 0 ? s->newest.since_s : a->since_s;
     s->newest = *a;
     s->newest.since_s = since_s;
     return true;

@@ -16,6 +16,9 @@ enum {
     TEMPLATE_IDLE_MS = 86400 * 1000,
     /* A rotated refresh token that is in no file: again so soon. */
     SAVE_MS = 30 * 1000,
+    /* An endpoint that takes so long and then says nothing hangs. */
+    HANG_MS = 10 * 1000,
+    ASIDE_MS = 5 * 1000, /* who waits for it looks again after so long */
 };
 
 uint32_t
@@ -93,8 +96,8 @@ configure(struct refresher *r, struct entry *e, const struct account *a)
         int64_t used_s = last_used_find(&r->last_used, e->status.id);
 
         /* Our own memory may be newer. */
-        e->used_s = used_s > e->status.fetched_at_s ? used_s
-                                                    : e->status.fetched_at_s;
+        e->used_s =
+            used_s > e->status.fetched_at_s ? used_s : e->status.fetched_at_s;
     }
 }
 
@@ -210,12 +213,53 @@ note_skew(struct client *c, int64_t skew_s)
     c->skew_s = skew_s;
 }
 
+/* An endpoint that hangs holds one worker, and all that hang hold half of them:
+ * the others are for those that answer. */
+static bool
+has_to_wait(const struct refresher *r, const struct entry *e)
+{
+    return e->job == JOB_ASK && !e->gone && e->client->hangs &&
+           (e->client->asking > 0 || r->hanging >= (r->o.workers + 1) / 2);
+}
+
+static void
+note_hang(struct client *c, bool hangs)
+{
+    if (hangs && !c->hangs)
+        log_warn("oauth=\"%s\" the endpoint hangs: one account at a time asks "
+                 "it",
+                 c->key);
+    else if (!hangs && c->hangs)
+        log_info("oauth=\"%s\" the endpoint answers again", c->key);
+    c->hangs = hangs;
+}
+
+/* Gives the lock back meanwhile. */
+static void
+ask_of_client(struct refresher *r, struct entry *e, struct oauth2_answer *ret,
+              uint64_t *ret_client_stamp)
+{
+    struct client *c = e->client;
+    uint64_t start_ms = clock_boot_ms(r->o.clock);
+    int64_t skew_s = c->skew_s;
+    bool hung = c->hangs;
+
+    c->asking++;
+    r->hanging += hung;
+    pthread_mutex_unlock(&r->lock);
+    ask(r, e, &skew_s, ret, ret_client_stamp);
+    pthread_mutex_lock(&r->lock);
+    c->asking--;
+    r->hanging -= hung;
+    note_skew(c, skew_s);
+    note_hang(c, ret->class == OAUTH2_TRANSIENT &&
+                     clock_boot_ms(r->o.clock) - start_ms >= HANG_MS);
+}
+
 /* The entry is this thread's alone; the lock is given back meanwhile. */
 static void
 work_off(struct refresher *r, struct entry *e)
 {
-    struct client *c = e->client;
-    int64_t skew_s = c->skew_s;
     uint64_t client_stamp;
     struct oauth2_answer a;
 
@@ -226,12 +270,9 @@ work_off(struct refresher *r, struct entry *e)
         pthread_mutex_lock(&r->lock);
         return;
     }
-    if (e->job == JOB_ASK && c->refused)
+    if (e->job == JOB_ASK && e->client->refused)
         return; /* since it was queued: one of them all will try */
-    pthread_mutex_unlock(&r->lock);
-    ask(r, e, &skew_s, &a, &client_stamp);
-    pthread_mutex_lock(&r->lock);
-    note_skew(c, skew_s);
+    ask_of_client(r, e, &a, &client_stamp);
     end_probe(r, e);
     if (!e->gone)
         refresher_apply(r, e, &a, client_stamp);
@@ -254,11 +295,14 @@ worker(void *cookie)
             pthread_cond_wait(&r->work, &r->lock);
             continue;
         }
-        if (!e->gone)
+        if (has_to_wait(r, e)) {
+            e->due_ms = clock_boot_ms(r->o.clock) + ASIDE_MS;
+        } else if (!e->gone) {
             work_off(r, e);
-        else
+            e->queued.awaited = false;
+        } else {
             end_probe(r, e);
-        e->queued.awaited = false;
+        }
         e->job = JOB_NONE;
         if (e->gone)
             refresher_entry_free(e);

@@ -172,7 +172,7 @@ note_answer(const struct refresher *r, struct entry *e,
         break;
     case OAUTH2_TRANSIENT:
     case OAUTH2_CLOCK:
-        if (has_run_out(r, e) && e->failures >= TOLD_FAILURES &&
+        if (has_run_out(r, e) && (e->failures >= TOLD_FAILURES || c->hangs) &&
             c->told == OAUTH2_OK)
             note_client(r, c, OAUTH2_TRANSIENT, a->why);
         break;

@@ -23,6 +23,8 @@ struct client {
     char *key;    /* "client NAME" or "key PATH" */
     bool refused; /* nobody of it is asked for, but one probe at a time */
     bool probing;
+    bool hangs;             /* its endpoint lets us wait and says nothing */
+    unsigned asking;        /* requests under way */
     uint64_t due_ms;        /* refused: of the next probe, boot clock */
     uint64_t stamp;         /* of its file when it was refused */
     int64_t skew_s;         /* its endpoint's clock less ours, as last seen */
@@ -70,6 +72,7 @@ struct refresher {
     struct entry *table[REFRESHER_TABLE];
     struct client *clients;
     struct queue queue; /* for the workers */
+    unsigned hanging;   /* requests under way to endpoints that hang */
     unsigned n_workers;
     pthread_t *worker;
 };

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct queued { /* in whatever waits */
+struct queued {   /* in whatever waits */
     size_t place; /* from 1; 0 = does not wait */
     bool awaited;
     int64_t ends_s;  /* Unix time of its token's end; 0 = has none */

@@ -70,7 +70,7 @@ schedule_pause_ms(const struct schedule_facts *f)
     if (f->class == OAUTH2_OK) {
         ms = (uint64_t)f->life_s * SECOND_MS * 4 / 5;
         if (f->off_beat && ms < WEEK_MS)
-            return ms / 5 + f->random % (ms - ms / 5 + 1);
+            return ms / 20 + f->random % (ms - ms / 20 + 1);
         return spread(ms < WEEK_MS ? ms : WEEK_MS, 5, f->random);
     }
     if (f->class == OAUTH2_UNAUTHORIZED && f->failures > SPREAD_TRIES)

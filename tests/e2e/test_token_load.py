@@ -11,6 +11,7 @@ class TokenLoad(unittest.TestCase):
         seen = measure(60, 15, 14)
         self.assertEqual(seen["late"], {})
         self.assertEqual(seen["refused"], 0)
+        self.assertLessEqual(seen["connections"], 8)    # one for each worker
         # The first, one off the beat, then every 11.4 s at most.
         self.assertGreaterEqual(min(seen["issued"]), 2)
         self.assertLessEqual(

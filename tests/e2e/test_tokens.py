@@ -19,6 +19,25 @@ def login_failures(stack, address):
     return stack.sim.counters(address)["login_failures"]
 
 
+class CredentialStack(Stack):
+    """The token daemon alone, its refresh token from systemd."""
+
+    def start(self):
+        folder = os.path.join(self.top, "credentials")
+        os.mkdir(folder, 0o700)
+        with open(os.path.join(folder, "sales"), "w", encoding="ascii") as f:
+            f.write("1//sales\n")
+        os.chmod(f.name, 0o400)
+        os.environ["CREDENTIALS_DIRECTORY"] = folder
+        for name in ("deliver", "milter"):
+            del self.daemons[name]
+        super().start()
+
+    def stop(self):
+        os.environ.pop("CREDENTIALS_DIRECTORY", None)
+        super().stop()
+
+
 class Tokens(unittest.TestCase):
     def test_expired_token_is_renewed_within_the_attempt(self):
         # Tokens of 6 s: renewal at about 5 s keeps one alive all the time.
@@ -148,8 +167,8 @@ rules:
         # Run by no shell: env, sort and tee see what it is given.
         alert = """\
 alert:
-  command: [/bin/sh, -c, "env | sort >> {top}/log/alerts; echo >>
-            {top}/log/alerts"]
+  command: [/bin/sh, -c, "env | sort >> {top}/log/alerts; ls -l /proc/$$/fd
+            >> {top}/log/fds; echo >> {top}/log/alerts"]
   mail: root
   sendmail: [/bin/sh, -c, "cat >> {top}/log/mail"]
   interval: 1s
@@ -180,6 +199,9 @@ alert:
             self.assertIn("client_secret_file", alerts()[0])
             for secret in ("client-secret", "1//sales", "HOME="):
                 self.assertNotIn(secret, alerts()[0])
+            # Connections that stay open are not handed on.
+            self.assertIn("/log/fds", text("fds"))
+            self.assertNotIn("socket:", text("fds"))
             # The file that changes is seen, and that all is well is told.
             stack.secret("corp.secret", "another")
             wait_for("the good news", lambda: len(alerts()) == 2)
@@ -188,6 +210,40 @@ alert:
                      in text("mail"))
             self.assertEqual(text("mail").count(
                 "Subject: gmroute on relay.test: client corp is"), 2)
+
+    def test_a_rotated_token_of_a_credential_outlives_a_reboot(self):
+        accounts = """\
+accounts:
+  sales:
+    address: sales@example.com
+    auth: {{oauth2: {{client: corp, refresh_token_file: "credential:sales"}}}}
+"""
+        with CredentialStack(accounts=accounts, rules="rules: []\n",
+                             mta=None, sim={
+                "settings": {"rotate_refresh_tokens": True}}) as stack:
+            credential = os.path.join(stack.top, "credentials", "sales")
+            before = os.stat(credential)
+            for n in range(1, 4):       # the first is the configured one
+                wait_for("token %d" % n, lambda: issued(
+                    stack, "sales@example.com") == n)
+                wait_for("its state", lambda: [
+                    t for t in stack.ctl("tokens", "--json", status=None)
+                    if t["state"] == "ok"])
+                stack.token.kill()
+                for name in ("status", "token"):
+                    os.unlink(os.path.join(stack.top, "run", name))
+                if n < 3:
+                    stack.token.start()
+            after = os.stat(credential)
+            self.assertEqual((before.st_ino, before.st_mtime_ns),
+                             (after.st_ino, after.st_mtime_ns))
+            with open(credential, encoding="ascii") as f:
+                self.assertEqual(f.read(), "1//sales\n")
+            folder = os.path.join(stack.top, "state", "tokens")
+            self.assertEqual([os.stat(os.path.join(folder, n)).st_mode & 0o777
+                              for n in os.listdir(folder)
+                              if n.endswith(".token")], [0o600])
+            self.assertEqual(stack.sim.total()["tokens_refused"], 0)
 
     def test_app_password_that_is_refused_takes_the_account_out(self):
         with Stack() as stack:

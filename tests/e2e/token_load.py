@@ -72,5 +72,6 @@ def measure(count, life_s, seconds):
         return {"first_s": first_s, "seconds": took, "late": late,
                 "issued": [issued.get(address(i), 0) for i in range(count)],
                 "per_second": [b - a for a, b in zip(asked, asked[1:])],
+                "connections": stack.sim.total()["token_connections"],
                 "refused": stack.sim.total()["tokens_refused"],
                 "cpu_s": cpu_s(pid) - cpu}

@@ -217,11 +217,10 @@ no_subject_becomes_a_command_or_a_header(void **state)
 static void
 each_topic_and_state_has_a_remedy_that_fits(void **state)
 {
-    static const char *const states[] = {"needs_login",    "no_mailbox",
-                                         "configuration",  "client_refused",
-                                         "unauthorized",   "transient",
-                                         "nearly_full",    "ends_soon",
-                                         "unused"};
+    static const char *const states[] = {
+        "needs_login",    "no_mailbox",   "configuration",
+        "client_refused", "unauthorized", "transient",
+        "nearly_full",    "ends_soon",    "unused"};
     char remedy[ALERT_REMEDY_MAX + 1], name[IDENTITY_MAX + 1];
 
     (void)state;

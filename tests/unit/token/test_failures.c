@@ -28,14 +28,15 @@ enum { S = 1000, MIN10 = 600 * S, H = 3600 * S, H6 = 6 * H };
 #define RAPT                                                                 \
     "invalid_grant: Google's session control wants a new login: gmroutectl " \
     "login, or exempt the app in the Admin console"
-#define NOBODY                                                              \
+#define NOBODY                                                               \
     "invalid_grant: no such mailbox in the Workspace organisation: correct " \
     "the address, or make the mailbox"
-#define PKCE                                                                   \
-    "invalid_grant: the code belongs to another login (PKCE): start again and " \
+#define PKCE                                                                \
+    "invalid_grant: the code belongs to another login (PKCE): start again " \
+    "and "                                                                  \
     "open the new address, no older one"
-#define NO_CODE                                                              \
-    "invalid_grant: the code is not good (any more): it works once, for "    \
+#define NO_CODE                                                           \
+    "invalid_grant: the code is not good (any more): it works once, for " \
     "some minutes, with the login that asked for it: start again"
 #define AGAIN "; gmroute-token tries again by itself"
 #define REDIRECT                                                             \
@@ -135,7 +136,8 @@ static const struct row {
      ERROR("unauthorized_client", "Unauthorized client or scope in request."),
      TOKEN_CONFIG, H, H6, DELEGATION},
     {R, 401, ERROR("unauthorized_client", "Unauthorized"), TOKEN_CONFIG, H, H6,
-     "unauthorized_client: the OAuth client may not renew this token, which was "
+     "unauthorized_client: the OAuth client may not renew this token, which "
+     "was "
      "given to another client or for other scopes: check client_id, then "
      "gmroutectl login"},
     {R, 403, ERROR("access_denied", "Access denied."), TOKEN_CONFIG, H, H,

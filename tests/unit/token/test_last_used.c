@@ -146,8 +146,7 @@ a_place_that_cannot_be_written_is_named(void **state)
     assert_true(last_used_read(directory, &none, err, sizeof err));
     assert_int_equal(none.n, 1); /* the old one is as it was */
     last_used_free(&none);
-    assert_false(
-        last_used_write("/nowhere/at/all", &none, err, sizeof err));
+    assert_false(last_used_write("/nowhere/at/all", &none, err, sizeof err));
     assert_non_null(strstr(err, "/nowhere/at/all/tokens/last_used: No such"));
 }
 

@@ -33,6 +33,8 @@ static struct endpoint {
     unsigned status;
     const char *body;
     unsigned pause_us;
+    bool hangs;                 /* but for service accounts */
+    _Atomic unsigned cut_count; /* of those that hang, all at once */
 } endpoint;
 
 static const char a_token[] =
@@ -42,14 +44,18 @@ static void
 post(const struct https_request *q, struct https_answer *ret)
 {
     unsigned now = atomic_fetch_add(&endpoint.now, 1) + 1;
+    unsigned cut_count = atomic_load(&endpoint.cut_count);
+    bool hangs = endpoint.hangs && memmem(q->form, q->form_len, "assertion",
+                                          strlen("assertion")) == NULL;
 
-    (void)q;
+    while (hangs && atomic_load(&endpoint.cut_count) == cut_count)
+        usleep(500);
     if (now > atomic_load(&endpoint.most))
         atomic_store(&endpoint.most, now);
     memset(ret, 0, sizeof *ret);
     buf_init(&ret->body, HTTPS_BODY_MAX);
-    ret->status = endpoint.status;
-    if (endpoint.status == 0)
+    ret->status = hangs ? 0 : endpoint.status;
+    if (ret->status == 0)
         snprintf(ret->error, sizeof ret->error, "no route to host");
     assert_true(buf_add(&ret->body, endpoint.body, strlen(endpoint.body)));
     if (endpoint.pause_us != 0)
@@ -308,6 +314,20 @@ count(enum token_state state)
     return n;
 }
 
+static bool
+has_token(const char *identity)
+{
+    struct conf *conf = conf_ref(t.conf);
+    struct token token;
+    struct mailbox m;
+    bool has;
+
+    assert_true(policy_mailbox(conf->policy, identity, &m));
+    has = token_read(t.status, m.id, &token) == STATE_OK;
+    conf_unref(conf);
+    return has;
+}
+
 /* ---- tests ---- */
 
 static void
@@ -321,9 +341,9 @@ everybody_gets_one_and_it_is_renewed_in_time(void **state)
     assert_int_equal(token_read(t.status, t.mailbox[0].id, &token), STATE_OK);
     assert_int_equal(token.len, strlen("ya29.token"));
     assert_true(atomic_load(&endpoint.most) <= 4);
-    fixture_pass(LIFE_S * 1000 * 15 / 100);
+    fixture_pass(LIFE_S * 1000 * 3 / 100);
     run_until(ACCOUNTS); /* too early for any */
-    fixture_pass(LIFE_S * 1000 * 70 / 100);
+    fixture_pass(LIFE_S * 1000 * 82 / 100);
     run_until(2 * ACCOUNTS); /* late for all */
     /* That was by schedule, and so is the next. */
     fixture_pass(LIFE_S * 1000 * 75 / 100);
@@ -656,6 +676,58 @@ who_is_waited_for_comes_first(void **state)
     run_until(ACCOUNTS);
 }
 
+/* Half of the accounts are of an endpoint that is a black hole. */
+static void
+an_endpoint_that_hangs_does_not_hold_the_others(void **state)
+{
+    (void)state;
+    run_until(ACCOUNTS);
+    answer_with(200, a_token);
+    endpoint.hangs = true;
+    fixture_pass(LIFE_S * 1000 * 85 / 100);
+    refresher_tick(t.refresher);
+    for (unsigned i = 0; i < 2000 && atomic_load(&endpoint.now) < 4; i++)
+        usleep(500);
+    assert_int_equal(atomic_load(&endpoint.now), 4); /* nobody knows yet */
+    fixture_pass(30000);
+    atomic_fetch_add(&endpoint.cut_count, 1);
+    for (unsigned i = 0; i < 2000 && atomic_load(&endpoint.asked) < 4; i++)
+        usleep(500);
+    for (unsigned i = 0; i < 20; i++) {
+        fixture_pass(1000);
+        refresher_tick(t.refresher);
+        usleep(1000);
+    }
+    assert_int_equal(atomic_load(&endpoint.now), 1);
+    refresher_want(t.refresher, "s1@staff.example", 0);
+    for (unsigned i = 0; i < 2000 && !has_token("s1@staff.example"); i++) {
+        refresher_tick(t.refresher);
+        usleep(500);
+    }
+    assert_true(has_token("s1@staff.example"));
+    assert_int_equal(atomic_load(&endpoint.now), 1);
+
+    /* It is told as soon as somebody has no token any more. */
+    assert_string_equal(news(), "");
+    fixture_pass(LIFE_S * 1000 / 5);
+    atomic_fetch_add(&endpoint.cut_count, 1);
+    for (unsigned i = 0; i < 2000 && atomic_load(&endpoint.asked) < 6; i++)
+        usleep(500);
+    usleep(20000);
+    assert_string_equal(news(), "client client corp transient\n");
+
+    /* And over as soon as one is answered. */
+    endpoint.hangs = false;
+    atomic_fetch_add(&endpoint.cut_count, 1);
+    for (unsigned i = 0; i < 2000 && count(TOKEN_OK) < ACCOUNTS; i++) {
+        fixture_pass(1000);
+        refresher_tick(t.refresher);
+        usleep(1000);
+    }
+    assert_int_equal(count(TOKEN_OK), ACCOUNTS);
+    assert_string_equal(news(), "client client corp ok\n");
+}
+
 /* The machine starts anew: of the memory nothing is left. */
 static void
 reboot(void)
@@ -665,8 +737,8 @@ reboot(void)
     refresher_free(t.refresher);
     token_book_free(t.book);
     status_reader_free(t.status);
-    for (const char *const *name = (const char *const[]){"status", "token",
-                                                         NULL};
+    for (const char *const *name =
+             (const char *const[]){"status", "token", NULL};
          *name != NULL; name++) {
         snprintf(path, sizeof path, "%s/%s", t.directory, *name);
         assert_int_equal(unlink(path), 0);
@@ -791,20 +863,6 @@ an_idle_mailbox_of_a_template_rests(void **state)
     run_until(2 * ACCOUNTS + 2);
 }
 
-static bool
-has_token(const char *identity)
-{
-    struct conf *conf = conf_ref(t.conf);
-    struct token token;
-    struct mailbox m;
-    bool has;
-
-    assert_true(policy_mailbox(conf->policy, identity, &m));
-    has = token_read(t.status, m.id, &token) == STATE_OK;
-    conf_unref(conf);
-    return has;
-}
-
 /* Many more senders of a template than slots, day after day. */
 static void
 slots_of_templates_are_used_again(void **state)
@@ -890,6 +948,7 @@ main(void)
         TEST(no_trouble_costs_a_secret_or_a_valid_token),
         TEST(a_night_asleep_is_made_up_for_at_once),
         TEST(who_is_waited_for_comes_first),
+        TEST(an_endpoint_that_hangs_does_not_hold_the_others),
         TEST(a_reboot_does_not_forget_the_last_use),
         TEST(unauthorized_is_tried_hourly_for_a_day),
         TEST(a_dead_refresh_token_waits_for_a_person),

@@ -85,7 +85,7 @@ pauses(void **state)
     }
 }
 
-/* Evenly, from a fifth of the usual pause on. */
+/* Evenly, from a twentieth of the usual pause on. */
 static void
 off_the_beat(void **state)
 {
@@ -100,8 +100,8 @@ off_the_beat(void **state)
             .random = n * 2654435761u,
         });
 
-        assert_in_range(ms, 576 * S, 2880 * S);
-        quarter[(ms - 576 * S) * 4 / (2304 * S + 1)]++;
+        assert_in_range(ms, 144 * S, 2880 * S);
+        quarter[(ms - 144 * S) * 4 / (2736 * S + 1)]++;
     }
     for (unsigned i = 0; i < 4; i++)
         assert_in_range(quarter[i], 24000, 26000);
