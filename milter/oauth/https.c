@@ -126,7 +126,7 @@ https_stop(void)
 
 /* ---- what libcurl calls ---- */
 
-/* A connection that stays open is nothing for the commands of `alert:`. */
+/* A connection that stays open is for no program that we run. */
 static curl_socket_t
 on_socket(void *cookie, curlsocktype purpose, struct curl_sockaddr *a)
 {

@@ -319,6 +319,11 @@ commands(void **state)
     assert_true(run("test \"$FACT\" = 'a b' && test -z \"$HOME\" && "
                     "read line && test \"$line\" = 'one line'",
                     "one line\n", 10000, err));
+    /* Whatever a library has left open. */
+    assert_int_equal(dup2(STDIN_FILENO, 99), 99);
+    assert_true(run("test -e /proc/$$/fd/0 && ! test -e /proc/$$/fd/99", "",
+                    10000, err));
+    close(99);
     assert_false(run("exit 3", "", 10000, err));
     assert_non_null(strstr(err, "ended with status 3"));
     assert_false(run("kill -9 $$", "", 10000, err));
