@@ -122,9 +122,9 @@ wait_for_news(struct alerter *a)
 {
     struct timespec until;
 
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until); /* nobody sets this one */
     until.tv_sec += LOOK_S;
-    pthread_cond_timedwait(&a->news, &a->lock, &until);
+    pthread_cond_clockwait(&a->news, &a->lock, CLOCK_MONOTONIC, &until);
 }
 
 static void *
