@@ -258,10 +258,12 @@ listens_inet(const char *endpoint, char *why, size_t size)
 }
 
 int
-look_milter(const struct look *k, pid_t *ret_pid, char *why, size_t size)
+look_listens(const char *at, pid_t *ret_pid, char *why, size_t size)
 {
-    const char *at = k->policy->milter.listen;
+    pid_t pid;
 
+    if (ret_pid == NULL)
+        ret_pid = &pid;
     *ret_pid = 0;
     if (at[0] == '/')
         return listens_unix(at, ret_pid, why, size);

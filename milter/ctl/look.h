@@ -66,9 +66,10 @@ struct look_daemon {
 /* SEGMENT_QUOTA: gmroute-deliver, SEGMENT_STATUS: gmroute-token. */
 void look_daemon(const struct look *k, enum segment_kind kind,
                  struct look_daemon *ret);
-/* Does somebody listen at milter.listen?  -1 = cannot tell, and why.  Its
- * process, 0 = not known, which is so unless it is a unix socket. */
-int look_milter(const struct look *k, pid_t *ret_pid, char *why, size_t size);
+/* Does somebody listen at a socket, in libmilter's syntax or the agent's?
+ * -1 = cannot tell, and why.  Its process, 0 = not known, which is so unless
+ * it is a unix socket; ret_pid may be NULL. */
+int look_listens(const char *at, pid_t *ret_pid, char *why, size_t size);
 
 /* ---- all accounts ---- */
 

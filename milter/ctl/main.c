@@ -30,6 +30,7 @@ static const struct command {
     {"login", ctl_login, "a person's consent, for a refresh token"},
     {"verify", ctl_verify, "really log in, and say what failed"},
     {"token", ctl_token, "a current access token, for other programs"},
+    {"doctor", ctl_doctor, "what is wrong with the MTA and this host"},
     {"mta-config", ctl_mta_config, "the lines to add to the MTA"},
 };
 

@@ -89,7 +89,8 @@ static void
 find_milter(const struct look *k, struct daemon *d)
 {
     char why[sizeof d->why];
-    int listens = look_milter(k, &d->pid, why, sizeof why);
+    int listens =
+        look_listens(k->policy->milter.listen, &d->pid, why, sizeof why);
 
     if (listens == 1 && d->pid == 0)
         snprintf(d->why, sizeof d->why,

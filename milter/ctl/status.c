@@ -24,7 +24,7 @@ struct sums {
 struct status {
     struct look look;
     struct look_daemon deliver, token;
-    int milter; /* look_milter() */
+    int milter; /* look_listens() */
     char milter_why[200];
     struct account_rows rows;
     enum state_result quota, tokens; /* why a memory cannot be read */
@@ -202,12 +202,10 @@ add_account(struct status *s, const struct account_row *r)
 static void
 gather(struct status *s)
 {
-    pid_t milter_pid;
-
     look_daemon(&s->look, SEGMENT_QUOTA, &s->deliver);
     look_daemon(&s->look, SEGMENT_STATUS, &s->token);
-    s->milter =
-        look_milter(&s->look, &milter_pid, s->milter_why, sizeof s->milter_why);
+    s->milter = look_listens(s->look.policy->milter.listen, NULL, s->milter_why,
+                             sizeof s->milter_why);
     s->quota = look_accounts(&s->look, &s->rows);
     find_daemon_problems(s);
     for (size_t i = 0; i < s->rows.n; i++)

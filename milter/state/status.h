@@ -73,6 +73,11 @@ enum state_result token_book_thin(struct token_book *b,
 /* Says that the daemon is alive; about once a second (segment_inspect). */
 void token_book_beat(struct token_book *b);
 
+/* How far the clock of a token endpoint is ahead of ours, for people: in
+ * segment_info.stat of the status segment, as an int64_t. */
+enum { STATUS_SKEW_S = 0 };
+void token_book_note_skew(struct token_book *b, int64_t skew_s);
+
 /* What the book says of an account; STATE_EEMPTY = nothing. */
 enum state_result token_book_get(struct token_book *b, uint64_t id,
                                  struct token_status *ret);

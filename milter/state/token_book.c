@@ -162,6 +162,12 @@ token_book_beat(struct token_book *b)
     words_set(&b->token.head->heartbeat_s, now_s);
 }
 
+void
+token_book_note_skew(struct token_book *b, int64_t skew_s)
+{
+    words_set(&b->status.head->stat[STATUS_SKEW_S], (uint64_t)skew_s);
+}
+
 /* ---- without those that nobody wants ---- */
 
 uint32_t

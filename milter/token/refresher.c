@@ -200,7 +200,7 @@ end_probe(struct refresher *r, struct entry *e)
 
 /* One clock for all that ask there: who comes next need not fail first. */
 static void
-note_skew(struct client *c, int64_t skew_s)
+note_skew(struct refresher *r, struct client *c, int64_t skew_s)
 {
     if (skew_s != 0 && c->skew_s == 0)
         log_warn("oauth=\"%s\" the endpoint's clock is %lld s %s ours, which "
@@ -210,6 +210,8 @@ note_skew(struct client *c, int64_t skew_s)
     else if (skew_s == 0 && c->skew_s != 0)
         log_info("oauth=\"%s\" the endpoint's clock and ours agree again",
                  c->key);
+    if (skew_s != c->skew_s)
+        token_book_note_skew(r->o.book, skew_s);
     c->skew_s = skew_s;
 }
 
@@ -251,7 +253,7 @@ ask_of_client(struct refresher *r, struct entry *e, struct oauth2_answer *ret,
     pthread_mutex_lock(&r->lock);
     c->asking--;
     r->hanging -= hung;
-    note_skew(c, skew_s);
+    note_skew(r, c, skew_s);
     note_hang(c, ret->class == OAUTH2_TRANSIENT &&
                      clock_boot_ms(r->o.clock) - start_ms >= HANG_MS);
 }
