@@ -48,7 +48,7 @@ HOSTS = {
            "smtp.office365.com login.microsoftonline.com",
     RELAY_SERVICE: "smtp-relay.gmail.com",
 }
-EMPTY = ("/run", "/usr/local/sbin", "/var/lib", "/var/log",
+EMPTY = ("/root", "/run", "/usr/local/sbin", "/var/lib", "/var/log",
          "/var/spool")
 SCRATCH = "/run/machine"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -348,25 +348,20 @@ class Machine:
         """What `gmroutectl mta-config postfix` prints, into Postfix."""
         sections = sections_of(run("gmroutectl", "mta-config",
                                    "postfix").decode())
+        settings = [line for line in sections.pop("main.cf").splitlines()
+                    if line and not line.startswith("#")]
+        run("postconf", "-e", *(  # the relay's own table stays
+            line.replace("maps =", "maps = " + TRANSPORT_MAPS)
+            for line in settings))
         run("postconf", "-MX", "bounce/unix", "defer/unix", "trace/unix")
         for name, text in sections.items():
-            path = os.path.join("/etc/postfix", name)
-            if name == "main.cf":
-                # Beside what is there.
-                text = text.replace("transport_maps =",
-                                    "transport_maps = " + TRANSPORT_MAPS)
-            with open(path, "a", encoding="ascii") as f:
+            with open(os.path.join("/etc/postfix", name), "a",
+                      encoding="ascii") as f:
                 f.write(text)
         run("postfix", "reload")
 
-    def wait_smtp(self):
-        """Until the MTA answers."""
-        def answers():
-            with socket.socket() as s:
-                s.settimeout(5)
-                try:
-                    s.connect((HOSTNAME, 25))
-                    return s.recv(4) == b"220 "
-                except OSError:
-                    return False
-        wait_for("the MTA", answers)
+    @staticmethod
+    def busy():
+        """Whether a message is on its way, and not only waiting."""
+        return any(names for queue in ("maildrop", "incoming", "active")
+                   for _, _, names in os.walk("/var/spool/postfix/" + queue))
