@@ -13,6 +13,7 @@ nothing of the host is touched. All processes end with the test. Needs root.
                 ...
 """
 
+import collections
 import concurrent.futures
 import functools
 import glob
@@ -33,6 +34,7 @@ from tests.gmailsim.client import Sim
 INSIDE = "GMROUTE_MACHINE"
 NAMESPACES = ("--mount", "--net", "--uts", "--ipc", "--pid", "--fork",
               "--kill-child", "--mount-proc")
+UNPACKED = os.path.join(ROOT, ".build/sendmail")
 HOSTNAME = "relay.example.com"
 # Who is who: all of them addresses of this machine. The relay service has port
 # 465, as Gmail has, so it needs an address of its own.
@@ -97,6 +99,37 @@ smtp_host_lookup = native
 alias_maps =
 alias_database =
 """ % TRANSPORT_MAPS
+
+# The same with Sendmail. (Not to be probed: the other hosts of this machine's
+# world are its own addresses.)
+SENDMAIL_MC = """\
+divert(0)dnl
+include(`/usr/share/sendmail/cf/m4/cf.m4')dnl
+OSTYPE(`linux')dnl
+define(`confDONT_PROBE_INTERFACES', `true')dnl
+define(`confPID_FILE', `/run/sendmail/mta/sendmail.pid')dnl
+define(`confTO_IDENT', `0')dnl
+define(`confDEF_USER_ID', `mail:mail')dnl
+define(`confSERVICE_SWITCH_FILE', `/etc/mail/service.switch')dnl
+define(`SMART_HOST', `[smtp.provider.example]')dnl
+FEATURE(`no_default_msa')dnl
+FEATURE(`nocanonify')dnl
+FEATURE(`accept_unresolvable_domains')dnl
+DAEMON_OPTIONS(`Name=MTA, Addr=192.0.2.1, Port=smtp')dnl
+DAEMON_OPTIONS(`Name=MSA, Addr=127.0.0.1, Port=smtp')dnl
+MAILER(`smtp')dnl
+"""
+SUBMIT_MC = """\
+divert(0)dnl
+include(`/usr/share/sendmail/cf/m4/cf.m4')dnl
+OSTYPE(`linux')dnl
+define(`confTO_IDENT', `0')dnl
+define(`confRUN_AS_USER', `mail:mail')dnl
+define(`confTRUSTED_USER', `mail')dnl
+define(`confSERVICE_SWITCH_FILE', `/etc/mail/service.switch')dnl
+define(`confPID_FILE', `/run/sendmail/msp.pid')dnl
+FEATURE(`msp', `[127.0.0.1]')dnl
+"""
 
 
 def alone(method):
@@ -173,7 +206,6 @@ class Machine:
         self.mta = mta
         self.sim = self.relay_sim = self.log = None
         self.local = self.internet = None
-        self.started = []
 
     def __enter__(self):
         if INSIDE not in os.environ:
@@ -198,6 +230,8 @@ class Machine:
         self.trust([self.sim.ca_file, self.relay_sim.ca_file])
         if self.mta == "postfix":
             self.install_postfix()
+        else:
+            self.install_sendmail()
 
     def stop(self):
         self.kill_daemons()
@@ -283,47 +317,61 @@ class Machine:
             shutil.copy("/etc/" + name, "/var/spool/postfix/etc/" + name)
         run("postfix", "start")  # makes what is missing
 
+    @staticmethod
+    def install_sendmail():
+        """Debian's, which contrib/unpack-sendmail has unpacked."""
+        if not os.path.exists(UNPACKED):
+            raise RuntimeError("no %s: contrib/unpack-sendmail it" % UNPACKED)
+        # A /usr/share with one folder more than the host's.
+        os.mkdir(SCRATCH + "/share")
+        mount("/usr/share", SCRATCH + "/share", "--bind")
+        mount("none", "/usr/share", "-t", "tmpfs", "-o", "mode=755")
+        for name in os.listdir(SCRATCH + "/share"):
+            os.symlink(SCRATCH + "/share/" + name, "/usr/share/" + name)
+        os.symlink(UNPACKED + "/usr/share/sendmail", "/usr/share/sendmail")
+        # In the place of Postfix's.
+        mount(UNPACKED + "/usr/libexec/sendmail/sendmail",
+              "/usr/sbin/sendmail", "--bind")
+        write("/etc/mail/sendmail.mc", SENDMAIL_MC)
+        write("/etc/mail/submit.mc", SUBMIT_MC)
+        for name, text in (
+                ("aliases", ""), ("local-host-names", ""),
+                ("trusted-users", ""), ("service.switch", "hosts files\n"),
+                ("relay-domains", "example.com\n"),
+                ("access", "")):
+            write("/etc/mail/" + name, text)
+        for name in ("sendmail", "submit"):
+            write("/etc/mail/%s.cf" % name,
+                  run("m4", "/etc/mail/%s.mc" % name).decode())
+        os.makedirs("/run/sendmail/mta")
+        os.makedirs("/var/spool/mqueue", 0o700)
+        os.makedirs("/var/spool/clientmqueue", 0o770)
+        shutil.chown("/var/spool/clientmqueue", "mail", "mail")
+        run("/usr/sbin/sendmail", "-bd", "-q1m")
+
     # --- gmroute
 
     def kill_daemons(self):
-        """Ours, wherever they were started; quicker than to stop them, and
-        they must bear it."""
-        pids = [int(p) for name in ("milter", "deliver", "token")
-                for p in self.pids("gmroute-" + name)]
-        for pid in pids:
+        """Ours, whoever started them; quicker than to stop them, and they
+        must bear it."""
+        for pid in self.daemons():
             os.kill(pid, signal.SIGKILL)
-        wait_for("our daemons to end",
-                 lambda: not any(self.runs(pid) for pid in pids))
+        wait_for("our daemons to end", lambda: not self.daemons())
 
-    @staticmethod
-    def runs(pid):
-        """Whether it does; one that nobody has waited for does not."""
-        try:
-            with open("/proc/%d/stat" % pid, encoding="ascii") as f:
-                return f.read().rpartition(")")[2].split()[0] != "Z"
-        except FileNotFoundError:
-            return False
+    def daemons(self):
+        return [p for name in ("milter", "deliver", "token")
+                for p in self.pids("gmroute-" + name)]
 
     @staticmethod
     def pids(program):
-        found = []
-        for path in glob.glob("/proc/[0-9]*/cmdline"):
-            try:
-                with open(path, "rb") as f:
-                    first = f.read().partition(b"\0")[0].decode()
-            except OSError:
-                continue
-            if os.path.basename(first) == program:
-                found.append(path.split("/")[2])
-        return found
+        """Of processes of this program that have not ended."""
+        return [p.pid for p in processes() if p.name == program[:15]]
 
     def start_daemons(self):
         """With /etc/gmroute/gmroute.yaml; returns when they are ready."""
         before = self.log.text().count(" ready: ")
         for name in ("token", "deliver", "milter"):
-            self.started.append(subprocess.Popen(
-                ["gmroute-" + name], stdin=subprocess.DEVNULL,
-                start_new_session=True))
+            run("sh", "-c", "gmroute-%s >/dev/null 2>&1 &" % name)
         wait_for("our daemons to be ready:\n" + self.log.text()[-2000:],
                  lambda: self.log.text().count(" ready: ") == before + 3)
 
@@ -360,8 +408,25 @@ class Machine:
                 f.write(text)
         run("postfix", "reload")
 
-    @staticmethod
-    def busy():
+    def busy(self):
         """Whether a message is on its way, and not only waiting."""
+        if self.mta == "sendmail":  # its daemon, and a process for each
+            return len(self.pids("sendmail")) > 1
         return any(names for queue in ("maildrop", "incoming", "active")
                    for _, _, names in os.walk("/var/spool/postfix/" + queue))
+
+
+Process = collections.namedtuple("Process", "pid name")
+
+
+def processes():
+    """All that have not ended; some that have may not be waited for yet."""
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            with open(path, encoding="utf-8") as f:
+                pid, _, rest = f.read().partition(" (")
+        except OSError:
+            continue
+        name, _, rest = rest.rpartition(") ")
+        if rest[0] != "Z":
+            yield Process(int(pid), name)

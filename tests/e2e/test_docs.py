@@ -124,9 +124,8 @@ class Documents(unittest.TestCase):
         are ready, and what was sent is sent or put off."""
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
-            started = sum(len(m.pids("gmroute-" + name))
-                          for name in ("token", "deliver", "milter"))
-            if m.log.text().count(" ready: ") >= started and not m.busy():
+            ready = m.log.text().count(" ready: ") >= len(m.daemons())
+            if ready and not m.busy():
                 return
             time.sleep(0.1)
 
@@ -134,6 +133,11 @@ class Documents(unittest.TestCase):
     def test_run_postfix(self):
         with Machine() as m:
             self.play(m, os.path.join(GUIDES, "postfix.md"))
+
+    @machine.alone
+    def test_run_sendmail(self):
+        with Machine("sendmail") as m:
+            self.play(m, os.path.join(GUIDES, "sendmail.md"))
 
 
 if __name__ == "__main__":
