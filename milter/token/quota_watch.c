@@ -28,7 +28,7 @@ quota_watch(const struct quota_view *v, unsigned percent)
         return alert_of(ALERT_QUOTA, v->identity, "ok", "");
     snprintf(why, sizeof why,
              "%.0f %% of a limit is used: %" PRIu64 " of %" PRIu64
-             " %s in %.4g hours; what is more will wait or go elsewhere",
+             " %s in %.4g h; what is more will wait or go elsewhere",
              most, v->window[fullest].used, v->window[fullest].limit,
              dimension_name(v->window[fullest].dimension),
              (double)v->window[fullest].window_ms / 3600000);

@@ -19,6 +19,29 @@ def login_failures(stack, address):
     return stack.sim.counters(address)["login_failures"]
 
 
+# Writes down what it is told.
+ALERT = """\
+alert:
+  command: [/bin/sh, -c, "env | sort >> {top}/log/alerts; ls -l /proc/$$/fd
+            >> {top}/log/fds; echo >> {top}/log/alerts"]
+  mail: root
+  sendmail: [/bin/sh, -c, "cat >> {top}/log/mail"]
+  interval: 1s
+"""
+
+
+def text(stack, name):
+    path = os.path.join(stack.top, "log", name)
+    if not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8") as f:
+        return f.read()
+
+
+def alerts(stack):
+    return text(stack, "alerts").split("\n\n")[:-1]
+
+
 class CredentialStack(Stack):
     """The token daemon alone, its refresh token from systemd."""
 
@@ -164,52 +187,52 @@ rules:
     address: more%d@example.com
     auth: {{oauth2: {{client: corp, refresh_token_file: secrets/sales.token}}}}
 """ % (i, i) for i in range(20))
-        # Run by no shell: env, sort and tee see what it is given.
-        alert = """\
-alert:
-  command: [/bin/sh, -c, "env | sort >> {top}/log/alerts; ls -l /proc/$$/fd
-            >> {top}/log/fds; echo >> {top}/log/alerts"]
-  mail: root
-  sendmail: [/bin/sh, -c, "cat >> {top}/log/mail"]
-  interval: 1s
-"""
-        with Stack(head=HEAD + alert, accounts=ACCOUNTS + more,
+        with Stack(head=HEAD + ALERT, accounts=ACCOUNTS + more,
                    mta=None) as stack:
-            def text(name):
-                path = os.path.join(stack.top, "log", name)
-                if not os.path.exists(path):
-                    return ""
-                with open(path, encoding="utf-8") as f:
-                    return f.read()
-
-            def alerts():
-                return text("alerts").split("\n\n")[:-1]
-
             wait_for("a token", lambda: issued(stack, "sales@example.com"))
             stack.sim.client(CLIENT_ID, client_secret="another")
             stack.token.kill()      # as it is, without tokens to adopt
             for name in ("status", "token"):
                 os.unlink(os.path.join(stack.top, "run", name))
             stack.token.start()
-            wait_for("an alert", alerts)
+            wait_for("an alert", lambda: alerts(stack))
             time.sleep(2)
-            self.assertEqual(len(alerts()), 1)
-            self.assertIn("GMROUTE_ALERT=client\n", alerts()[0])
-            self.assertIn("GMROUTE_SUBJECT=client corp\n", alerts()[0])
-            self.assertIn("client_secret_file", alerts()[0])
+            self.assertEqual(len(alerts(stack)), 1)
+            self.assertIn("GMROUTE_ALERT=client\n", alerts(stack)[0])
+            self.assertIn("GMROUTE_SUBJECT=client corp\n", alerts(stack)[0])
+            self.assertIn("client_secret_file", alerts(stack)[0])
             for secret in ("client-secret", "1//sales", "HOME="):
-                self.assertNotIn(secret, alerts()[0])
+                self.assertNotIn(secret, alerts(stack)[0])
             # Connections that stay open are not handed on.
-            self.assertIn("/log/fds", text("fds"))
-            self.assertNotIn("socket:", text("fds"))
+            self.assertIn("/log/fds", text(stack, "fds"))
+            self.assertNotIn("socket:", text(stack, "fds"))
             # The file that changes is seen, and that all is well is told.
             stack.secret("corp.secret", "another")
-            wait_for("the good news", lambda: len(alerts()) == 2)
-            self.assertIn("GMROUTE_STATE=ok\n", alerts()[1])
+            wait_for("the good news", lambda: len(alerts(stack)) == 2)
+            self.assertIn("GMROUTE_STATE=ok\n", alerts(stack)[1])
             wait_for("its mail", lambda: "client corp is well again"
-                     in text("mail"))
-            self.assertEqual(text("mail").count(
+                     in text(stack, "mail"))
+            self.assertEqual(text(stack, "mail").count(
                 "Subject: gmroute on relay.test: client corp is"), 2)
+
+    def test_a_limit_that_is_nearly_used_is_told(self):
+        quota = "{messages: 4 per 1h, recipients: 100 per 1h}"
+        with Stack(head=HEAD + ALERT, sales_quota=quota) as stack:
+            for i in range(4):
+                stack.send("sales@example.com", "n%d@far.test" % i)
+            stack.sim.wait_journal(4)
+            self.assertEqual(alerts(stack), [])
+            stack.token.stop()      # it looks at a start, and every minute
+            stack.token.start()
+            wait_for("its mail", lambda: text(stack, "mail"))
+            self.assertEqual(len(alerts(stack)), 1)
+            for line in ("GMROUTE_ALERT=quota", "GMROUTE_STATE=nearly_full",
+                         "GMROUTE_SUBJECT=sales@example.com",
+                         "GMROUTE_REMEDY=gmroutectl quota sales@example.com"):
+                self.assertIn(line + "\n", alerts(stack)[0])
+            self.assertIn("4 of 4 messages in 1 h", text(stack, "mail"))
+            self.assertIn("sales@example.com has nearly used a limit\n",
+                          text(stack, "mail"))
 
     def test_a_rotated_token_of_a_credential_outlives_a_reboot(self):
         accounts = """\

@@ -285,11 +285,11 @@ quota_rows(void **state)
     assert_string_equal(a.state, "nearly_full");
     assert_string_equal(a.why,
                         "90 % of a limit is used: 450 of 500 messages in "
-                        "24 hours; what is more will wait or go "
+                        "24 h; what is more will wait or go "
                         "elsewhere");
     v.window[2].used = 300000000;
     a = quota_watch(&v, 90);
-    assert_non_null(strstr(a.why, "300000000 of 300000000 bytes in 1 hours"));
+    assert_non_null(strstr(a.why, "300000000 of 300000000 bytes in 1 h"));
 }
 
 /* ---- commands ---- */

@@ -87,6 +87,7 @@ static struct tower {
     struct status_reader *status;
     struct refresher *refresher;
     struct mailbox mailbox[ACCOUNTS];
+    bool testing; /* mode of the client's consent screen */
 } t;
 
 static void
@@ -144,13 +145,14 @@ make_policy(void)
 {
     static char text[16384];
     static struct diag d;
-    int n = snprintf(text, sizeof text,
-                     "gmroute: 1\n"
-                     "state: {directory: %s, runtime: %s, accounts: 100}\n"
-                     "oauth_clients: {corp: {client_id: i, "
-                     "client_secret_file: %s}}\n"
-                     "accounts:\n",
-                     t.directory, t.directory, t.secret);
+    int n =
+        snprintf(text, sizeof text,
+                 "gmroute: 1\n"
+                 "state: {directory: %s, runtime: %s, accounts: 100}\n"
+                 "oauth_clients: {corp: {client_id: i, "
+                 "client_secret_file: %s, testing: %s}}\n"
+                 "accounts:\n",
+                 t.directory, t.directory, t.secret, t.testing ? "yes" : "no");
     struct policy *p;
 
     for (unsigned i = 0; i < ACCOUNTS; i++)
@@ -242,6 +244,7 @@ start(void **state)
     write_file(t.token, "1//r\n");
     snprintf(t.key, sizeof t.key, "%s/sa.json", t.directory);
     write_key(t.key);
+    t.testing = false;
     t.conf = conf_holder_new(make_policy());
     told.book = alert_book_new();
     assert_non_null(told.book);
@@ -798,6 +801,35 @@ a_reboot_does_not_forget_the_last_use(void **state)
     fail_msg("not stored");
 }
 
+/* Seven days after the consent it is over. */
+static void
+testing_mode_is_told_of_two_days_ahead(void **state)
+{
+    time_t given = (time_t)(atomic_load(&fixture_wall_ms) / 1000) - 4 * 86400;
+    struct timeval times[2] = {{.tv_sec = given}, {.tv_sec = given}};
+    unsigned lines = 0;
+
+    (void)state;
+    assert_int_equal(utimes(t.token, times), 0);
+    t.testing = true;
+    conf_publish(t.conf, make_policy());
+    refresher_reload(t.refresher);
+    run_until(ACCOUNTS);
+    assert_string_equal(news(), "");
+    fixture_pass(25 * HOUR_MS);
+    run_until(2 * ACCOUNTS);
+    for (const char *p = news(); (p = strstr(p, "ends_soon\n")) != NULL; p++)
+        lines++;
+    assert_int_equal(lines, ACCOUNTS); /* each of them needs a login */
+    fixture_pass(HOUR_MS);
+    run_until(3 * ACCOUNTS);
+    assert_string_equal(news(), "");
+    write_file(t.token, "1//login\n"); /* now, which is a day ago */
+    fixture_pass(HOUR_MS);
+    run_until(4 * ACCOUNTS);
+    assert_non_null(strstr(news(), "ending a7@example.com ok\n"));
+}
+
 /* What an administrator has just allowed takes up to a day to come into
  * force. */
 static void
@@ -950,6 +982,7 @@ main(void)
         TEST(who_is_waited_for_comes_first),
         TEST(an_endpoint_that_hangs_does_not_hold_the_others),
         TEST(a_reboot_does_not_forget_the_last_use),
+        TEST(testing_mode_is_told_of_two_days_ahead),
         TEST(unauthorized_is_tried_hourly_for_a_day),
         TEST(a_dead_refresh_token_waits_for_a_person),
         TEST(an_idle_mailbox_of_a_template_rests),
