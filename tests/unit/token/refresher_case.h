@@ -30,13 +30,13 @@ enum { ACCOUNTS = 20, LIFE_S = 3600, SLOTS = 100 };
 
 /* ---- the endpoint ---- */
 
-static struct endpoint {
+static struct endpoint {        /* all of it is looked at by workers */
     _Atomic unsigned asked;     /* requests so far */
     _Atomic unsigned now, most; /* at once */
-    unsigned status;
-    const char *body;
-    unsigned pause_us;
-    bool hangs;                 /* but for service accounts */
+    _Atomic unsigned status;
+    const char *_Atomic body;
+    _Atomic unsigned pause_us;
+    _Atomic bool hangs;         /* but for service accounts */
     _Atomic unsigned cut_count; /* of those that hang, all at once */
 } endpoint;
 
@@ -60,9 +60,8 @@ post(const struct https_request *q, struct https_answer *ret)
     ret->status = hangs ? 0 : endpoint.status;
     if (ret->status == 0)
         snprintf(ret->error, sizeof ret->error, "no route to host");
-    assert_true(buf_add(&ret->body, endpoint.body, strlen(endpoint.body)));
-    if (endpoint.pause_us != 0)
-        usleep(endpoint.pause_us);
+    assert_true(buf_add_text(&ret->body, endpoint.body));
+    usleep(endpoint.pause_us);
     atomic_fetch_sub(&endpoint.now, 1);
     atomic_fetch_add(&endpoint.asked, 1);
 }
@@ -76,9 +75,12 @@ https_answer_free(struct https_answer *a)
 static inline void
 answer_with(unsigned status, const char *body)
 {
-    memset(&endpoint, 0, sizeof endpoint);
     endpoint.status = status;
     endpoint.body = body;
+    endpoint.pause_us = 0;
+    endpoint.hangs = false;
+    atomic_store(&endpoint.asked, 0);
+    atomic_store(&endpoint.most, 0);
 }
 
 /* ---- a daemon without its loop ---- */
