@@ -285,13 +285,37 @@ take_answer(CURL *c, struct https_answer *ret)
 }
 
 static const char *
-sentence(CURLcode code, const struct https_answer *a, const char *reason)
+remedy_of(CURLcode code)
 {
-    if (buf_failed(&a->body))
-        return "the answer is too long";
-    if (code == CURLE_ABORTED_BY_CALLBACK)
-        return "the daemon is stopping";
-    return reason[0] != 0 ? reason : curl_easy_strerror(code);
+    switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+        return " (check DNS)";
+    case CURLE_COULDNT_RESOLVE_PROXY:
+        return " (check https_proxy)";
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_OPERATION_TIMEDOUT:
+        return " (check firewall and proxy)";
+    case CURLE_SSL_CACERT_BADFILE:
+        return " (check ca_file, or install ca-certificates)";
+    case CURLE_PEER_FAILED_VERIFICATION:
+        return " (check ca_file or ca-certificates, and the clock)";
+    default:
+        return "";
+    }
+}
+
+static void
+explain(CURLcode code, const char *reason, struct https_answer *ret)
+{
+    if (reason[0] == '\0')
+        reason = curl_easy_strerror(code);
+    if (buf_failed(&ret->body))
+        snprintf(ret->error, sizeof ret->error, "the answer is too long");
+    else if (code == CURLE_ABORTED_BY_CALLBACK)
+        snprintf(ret->error, sizeof ret->error, "the daemon is stopping");
+    else
+        snprintf(ret->error, sizeof ret->error, "%.105s%s", reason,
+                 remedy_of(code));
 }
 
 void
@@ -316,8 +340,7 @@ https_post(const struct https_request *q, struct https_answer *ret)
     if (code == CURLE_OK)
         take_answer(p.c, ret);
     else
-        snprintf(ret->error, sizeof ret->error, "%.150s",
-                 sentence(code, ret, reason));
+        explain(code, reason, ret);
 done:
     curl_easy_cleanup(p.c); /* with all that it holds of the request */
     give_back(line);

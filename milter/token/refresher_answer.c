@@ -249,8 +249,12 @@ static void
 stop_account(struct refresher *r, struct entry *e,
              const struct oauth2_answer *a)
 {
+    char why[sizeof a->why];
+
+    /* Many accounts say the same: whose fault it is. */
+    snprintf(why, sizeof why, "%.80s: %.200s", e->client->key, a->why);
     e->status.state = schedule_state(a->class);
-    set_error(&e->status, a->why);
+    set_error(&e->status, why);
     set_due(r, e, e->client->due_ms);
     published(e, token_book_set(r->o.book, &e->status));
 }

@@ -123,6 +123,19 @@ rules:
             stack.send("alice@example.com", "x@far.test")
             stack.sim.wait_journal(1, account="alice@example.com")
 
+    def test_a_first_use_does_not_hold_the_milter(self):
+        with Stack() as stack:
+            stack.sim.latency(token_ms=3000)
+            stack.send("alice@example.com", "x@far.test")
+            # Accepted, while her token is still on its way.
+            self.assertEqual(
+                [t for t in stack.ctl("tokens", "--json", status=None)
+                 if t["account"] == "alice@example.com" and
+                 t["state"] == "ok"], [])
+            stack.sim.wait_journal(1)
+            self.assertNotIn("status=deferred", stack.postfix.log())
+            self.assertEqual(issued(stack, "alice@example.com"), 1)
+
     def test_twenty_that_wait_for_one_token_make_one_request(self):
         with Stack() as stack:
             stack.send("sales@example.com", "first@far.test")

@@ -412,8 +412,10 @@ class Grants:
             if consent["method"] == "S256":
                 digest = hashlib.sha256(given.encode()).digest()
                 given = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+            if not form.get("code_verifier"):
+                raise GrantError("no_verifier")
             if given != consent["challenge"]:
-                raise GrantError("bad_grant")
+                raise GrantError("verifier")
         account = self.sim.accounts.find(consent["address"])
         if account is None:
             raise GrantError("bad_grant")

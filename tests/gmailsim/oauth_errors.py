@@ -15,6 +15,8 @@ _UNAUTHORIZED = ("Client is unauthorized to retrieve access tokens using this "
 ROWS = {
     "revoked": (400, "invalid_grant", "Token has been expired or revoked."),
     "bad_grant": (400, "invalid_grant", "Bad Request"),
+    "no_verifier": (400, "invalid_grant", "Missing code verifier."),
+    "verifier": (400, "invalid_grant", "Invalid code verifier."),
     "invalid_rapt": (400, "invalid_grant",
                      "reauth related error (invalid_rapt)", "invalid_rapt"),
     "rapt_required": (400, "invalid_grant",

@@ -28,7 +28,10 @@ a_refused_client_is_asked_for_once(void **state)
     usleep(20000);
     assert_in_range(atomic_load(&endpoint.asked), 1, 4);
     assert_int_equal(count(TOKEN_CLIENT_BROKEN), ACCOUNTS);
-    assert_non_null(strstr(status_of(7).error, "client_secret_file"));
+    assert_string_equal(status_of(7).error,
+                        "client corp: invalid_client: the OAuth client is "
+                        "unknown or its secret is wrong: check client_id and "
+                        "client_secret_file");
     /* The tokens they have are as good as ever. */
     assert_true(status_of(7).expires_at_s * 1000 >
                 atomic_load(&fixture_wall_ms));
