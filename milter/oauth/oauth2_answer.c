@@ -99,8 +99,7 @@ static const struct known {
      "the user has not consented to this client: " LOGIN},
     {REFRESH, "invalid_client", "AADSTS7000222", OAUTH2_CLIENT,
      "the OAuth client's secret has expired: make a new one in Entra and put "
-     "it "
-     "into client_secret_file"},
+     "it into client_secret_file"},
     {BOTH, "invalid_client", NULL, OAUTH2_CLIENT,
      "the OAuth client is unknown or its secret is wrong: check client_id and "
      "client_secret_file"},

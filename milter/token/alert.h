@@ -48,8 +48,8 @@ struct alert_book *alert_book_new(void); /* NULL = out of memory */
 void alert_book_free(struct alert_book *b);
 
 /* The newest word on the subject; a state that it is in already has begun when
- * it was first said.  One that is ok and of which nothing bad was
- * ever said is forgotten.  False = out of memory. */
+ * it was first said.  One that is ok and of which nothing bad was ever said is
+ * forgotten.  False = out of memory. */
 bool alert_book_note(struct alert_book *b, const struct alert *a);
 
 /* Something to be told now; it counts as told.  False = nothing. */

@@ -133,6 +133,7 @@ alert_letter(const struct alert *a, const char *host, const char *to,
              "Auto-Submitted: auto-generated\n"
              "MIME-Version: 1.0\n"
              "Content-Type: text/plain; charset=utf-8\n"
+             "Content-Transfer-Encoding: 8bit\n"
              "\n"
              "What:   %s %s (%s: %s)\n"
              "%s%s%s"

@@ -61,7 +61,7 @@ spawn(const struct command *c, int input, pid_t *ret)
                                      O_WRONLY, 0);
     posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null",
                                      O_WRONLY, 0);
-    /* libcurl has descriptors that are handed on, its connections among them. */
+    /* Not all that libraries open is closed by itself. */
     posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
     posix_spawnattr_setsigmask(&attr, &none);
     posix_spawnattr_setsigdefault(&attr, &usual);

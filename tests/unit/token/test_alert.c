@@ -156,6 +156,7 @@ a_letter_says_all_that_a_person_needs(void **state)
         "Auto-Submitted: auto-generated\n"
         "MIME-Version: 1.0\n"
         "Content-Type: text/plain; charset=utf-8\n"
+        "Content-Transfer-Encoding: 8bit\n"
         "\n"
         "What:   a@x.example needs a login (token: needs_login)\n"
         "Why:    invalid_grant: the refresh token is expired or revoked\n"
