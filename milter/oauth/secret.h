@@ -39,8 +39,8 @@ bool secret_refresh_token(const char *directory, uint64_t account,
 bool secret_store(const char *directory, uint64_t account,
                   const struct refresh_token *t, char *err, size_t err_size);
 
-/* The same for what is no secret, but ours: `path` is in state.directory/tokens,
- * which is made. */
+/* The same for what is no secret, but ours: `path` is in
+ * state.directory/tokens, which is made. */
 bool secret_replace(const char *directory, const char *path, const char *text,
                     char *err, size_t err_size);
 

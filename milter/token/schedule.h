@@ -27,10 +27,11 @@ struct schedule_facts {
 };
 
 /* ms until the next request.  80 % of the life, give or take 5 %, and at most a
- * week; off the beat, anything from a twentieth of that on, so that those who came
- * together (a start, an outage, a night asleep) come evenly from then on; after a failure that may pass, from one second doubling to five
- * minutes; after one that a person must mend, hours: hourly for a day what may
- * still come into force, and the rest, or later, every six hours. */
+ * week; off the beat, anything from a twentieth of that on, so that those who
+ * came together (a start, an outage, a night asleep) come evenly from then on;
+ * after a failure that may pass, from one second doubling to five minutes; after
+ * one that a person must mend, hours: hourly for a day what may still come into
+ * force, and the rest, or later, every six hours. */
 uint64_t schedule_pause_ms(const struct schedule_facts *f);
 
 #endif

@@ -1,5 +1,5 @@
-/* tests/unit/oauth/test_https.c - mirrors milter/oauth/https.c, against a server
- * in this process.
+/* tests/unit/oauth/test_https.c - mirrors milter/oauth/https.c, against a
+ * server in this process.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "milter/oauth/https.h"

@@ -33,8 +33,7 @@ enum { S = 1000, MIN10 = 600 * S, H = 3600 * S, H6 = 6 * H };
     "the address, or make the mailbox"
 #define PKCE                                                                \
     "invalid_grant: the code belongs to another login (PKCE): start again " \
-    "and "                                                                  \
-    "open the new address, no older one"
+    "and open the new address, no older one"
 #define NO_CODE                                                           \
     "invalid_grant: the code is not good (any more): it works once, for " \
     "some minutes, with the login that asked for it: start again"
