@@ -157,6 +157,24 @@ a_bad_notify_socket_does_no_harm(void **state)
     }
 }
 
+/* Its queue is full, and stays so. */
+static void
+a_manager_that_hangs_does_not_stop_us(void **state)
+{
+    struct manager *m = *state;
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    socklen_t len =
+        (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(m->name));
+
+    memcpy(at.sun_path + 1, m->name + 1, strlen(m->name) - 1);
+    while (sendto(fd, "x", 1, 0, (struct sockaddr *)&at, len) == 1)
+        continue;
+    assert_int_equal(errno, EAGAIN);
+    close(fd);
+    notify_stopping();
+}
+
 static void
 whether_somebody_watches(void **state)
 {
@@ -219,6 +237,8 @@ main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_bad_notify_socket_does_no_harm, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_manager_that_hangs_does_not_stop_us,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(whether_somebody_watches, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(alive_is_told_no_more_often_than_wanted,
