@@ -338,6 +338,20 @@ ticket_read(struct slice address, const char *tag_domain,
     return result;
 }
 
+size_t
+ticket_tail(struct slice address, const char *tag_domain)
+{
+    struct slice s;
+    unsigned queue;
+
+    if (!take_parent(without_dot(address), slice_of(tag_domain), &s) ||
+        !read_queue(take_last_label(&s), &queue) ||
+        !ticket_label_is_good(take_last_label(&s)) ||
+        take_last_label(&s).len != TICKET_LABEL)
+        return 0;
+    return s.len > 0 ? address.len - s.len : 0;
+}
+
 /* ---- is it one? ---- */
 
 static bool

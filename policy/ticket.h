@@ -126,4 +126,8 @@ enum ticket_result ticket_read(struct slice address, const char *tag_domain,
  * domain inside the local part ("a%b", "b!a", "a@b" in quotes). */
 bool ticket_is_tagged(struct slice address, const char *tag_domain);
 
+/* Octets of the tag at the end of an address, from the dot in front of the
+ * ticket on: 0 = it ends otherwise.  The signature is not looked at. */
+size_t ticket_tail(struct slice address, const char *tag_domain);
+
 #endif

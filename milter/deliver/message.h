@@ -55,10 +55,11 @@ struct message_copy;
 struct copy_options {
     const struct mailbox *mailbox;
     enum from_handling from;
-    const char *sender;   /* envelope sender, "" = null */
-    const char *hostname; /* for a missing Message-ID without a sender */
-    int64_t now_s;        /* for a missing Date */
-    uint64_t ticket;      /* a missing Message-ID is the same at each try */
+    const char *sender;     /* envelope sender, "" = null */
+    const char *hostname;   /* for a missing Message-ID without a sender */
+    int64_t now_s;          /* for a missing Date */
+    uint64_t ticket;        /* a missing Message-ID is the same at each try */
+    const char *tag_domain; /* taken off in Received fields; NULL = it is not */
 };
 
 struct message_copy *message_copy_new(const struct message *m,

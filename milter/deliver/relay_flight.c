@@ -148,6 +148,7 @@ flight_load(struct flight *f, struct relay *r, struct group *g)
         .hostname = r->env->hostname,
         .now_s = clock_wall_ms(r->env->clock) / 1000,
         .ticket = g->ticket,
+        .tag_domain = r->conf->policy->milter.tag_domain,
     };
 
     *f = (struct flight){.r = r, .g = g};

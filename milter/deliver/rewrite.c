@@ -12,6 +12,7 @@
 
 #include "policy/decide.h"
 #include "policy/header.h"
+#include "policy/ticket.h"
 
 enum { LINE_WANTED = 78 /* octets: RFC 5322 2.1.1 */ };
 
@@ -245,6 +246,21 @@ is_dropped(const struct field *f, bool rewriting)
     return rewriting && field_is(f, "DKIM-Signature") && signs_from(f->value);
 }
 
+static void
+add_without_tags(struct buf *to, struct slice s, const char *tag_domain)
+{
+    while (s.len > 0) {
+        size_t n = 0;
+
+        while (n < s.len && strchr(" \t\r\n<>;()", s.at[n]) == NULL)
+            n++;
+        buf_add(to, s.at, n - ticket_tail((struct slice){s.at, n}, tag_domain));
+        if (n < s.len)
+            buf_add(to, s.at + n, 1);
+        s = slice_from(s, n + 1);
+    }
+}
+
 bool
 rewrite_header(const struct fields *f, const struct copy_options *o,
                struct buf *to)
@@ -257,6 +273,10 @@ rewrite_header(const struct fields *f, const struct copy_options *o,
 
         if (is_dropped(x, rewriting))
             continue;
+        if (o->tag_domain != NULL && field_is(x, "Received")) {
+            add_without_tags(to, x->whole, o->tag_domain);
+            continue;
+        }
         if (!rewriting || !field_is(x, "From")) {
             buf_add(to, x->whole.at, x->whole.len);
             continue;

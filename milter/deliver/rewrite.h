@@ -4,6 +4,9 @@
  * All fields pass byte for byte, in their order, except:
  *
  * - Bcc and Resent-Bcc are taken out (RFC 5322 3.6.3; Gmail would show them).
+ * - Tags are taken off the addresses in Received fields.  A content filter that
+ *   hands a message back to the MTA makes it write "for <tagged recipient>",
+ *   which is nobody's business outside.
  * - A missing Message-ID or Date is added behind the others.  The Message-ID
  *   is made from the ticket, so that a message tried again keeps it and Gmail
  *   can know it for the same.

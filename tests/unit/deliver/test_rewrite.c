@@ -274,14 +274,56 @@ test_no_room(void **state)
     fields_free(&f);
 }
 
+#define TICKET "aea7izqykfs7uzbiahekmpx5c3ycuade7t42xujwjyjjcegh"
+#define TAG    "." TICKET ".adpc3fx2d4e4ek.q05.gmroute.invalid"
+
+/* What a content filter's way back leaves. */
+static void
+test_received(void **state)
+{
+    static const struct {
+        const char *in, *out; /* NULL: unchanged */
+    } traces[] = {
+        {"Received: from a by b\r\n\tfor <x@far.test" TAG ">;\r\n\tMon\r\n",
+         "Received: from a by b\r\n\tfor <x@far.test>;\r\n\tMon\r\n"},
+        {"received: for x@far.test" TAG "\r\n", "received: for x@far.test\r\n"},
+        {"Received: for <x@far.test" TAG "> <y@z" TAG ".>;\r\n",
+         "Received: for <x@far.test> <y@z>;\r\n"},
+        {"Received: for <x@far.test." TICKET ".q05.gmroute.invalid>\r\n", NULL},
+        {"Received: for <x@far.testx" TAG ".org>\r\n", NULL},
+        {"X-Received: for <x@far.test" TAG ">\r\n", NULL},
+        {"Received:\r\n", NULL},
+    };
+    struct copy_options o = {.mailbox = &mailbox,
+                             .sender = "",
+                             .hostname = "h",
+                             .tag_domain = "gmroute.invalid"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof traces / sizeof *traces; i++) {
+        const char *want = traces[i].out != NULL ? traces[i].out : traces[i].in;
+        char in[2000];
+        struct fields f;
+        struct buf b;
+
+        buf_init(&b, 10000);
+        snprintf(in, sizeof in, "%s" TAIL, traces[i].in);
+        assert_true(fields_parse(&f, slice_of(in)));
+        assert_true(rewrite_header(&f, &o, &b));
+        assert_int_equal(b.len, strlen(want) + strlen(TAIL));
+        assert_memory_equal(b.at, want, strlen(want));
+        buf_free(&b);
+        fields_free(&f);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_message_id),
-        cmocka_unit_test(test_date),
-        cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_rows),     cmocka_unit_test(test_message_id),
+        cmocka_unit_test(test_date),     cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_received),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
