@@ -31,30 +31,31 @@ tag(struct finish *x, const struct fate *f, char ret[TAGGED_MAX + 1])
 static const char *
 untaggable(struct finish *x, struct fate *f, enum ticket_result why)
 {
-    const char *text = ticket_result_text(why), *reply = NULL;
+    const char *text = ticket_result_text(why), *reply;
+    enum untaggable how;
 
     log_warn("queue=%s recipient=<%s> cannot be tagged: %s", x->s->queue_id,
              f->recipient->spelling, text);
     if (why != TICKET_ELONG && why != TICKET_ELITERAL &&
         why != TICKET_EMALFORMED)
         return "451 4.3.0 gmroute: temporary failure"; /* our own fault */
-    if (f->action != ACTION_ACCOUNT)
+    /* A temporary refusal of sendmail(1) would be tried again for ever, and
+     * the queue cannot take this one. */
+    if (f->action == ACTION_REJECT ||
+        (f->action == ACTION_DEFER && !x->s->local))
         return f->reply;
-    switch (session_policy(x->s)->untaggable) {
-    case UNTAGGABLE_MTA:
+    how = f->action == ACTION_DEFER ? UNTAGGABLE_DEFER
+                                    : session_policy(x->s)->untaggable;
+    if (how == UNTAGGABLE_MTA) {
         message_group_remove(f);
         f->action = ACTION_MTA;
         f->rule = "untaggable";
         return NULL;
-    case UNTAGGABLE_REJECT:
-        reply = arena_printf(x->s->arena,
-                             "550 5.1.3 Recipient cannot be routed: %s", text);
-        break;
-    case UNTAGGABLE_DEFER:
-        reply = arena_printf(x->s->arena,
-                             "451 4.1.3 Recipient cannot be routed: %s", text);
-        break;
     }
+    reply = arena_printf(
+        x->s->arena, "%s Recipient cannot be routed: %s",
+        how == UNTAGGABLE_DEFER && !x->s->local ? "451 4.1.3" : "550 5.1.3",
+        text);
     return reply != NULL ? reply : no_memory;
 }
 

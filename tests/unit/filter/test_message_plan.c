@@ -327,6 +327,7 @@ from_must_be_the_accounts(void **state)
 static const char untaggable_rules[] =
     "rules:\n"
     "  - {match: {header: {X-Late: '*'}}, reject: '550 5.7.1 late'}\n"
+    "  - {match: {recipient: '*@[*.9]'}, defer: '451 4.7.1 Not yet'}\n"
     "  - {match: {recipient: '*@[*'}, reject: '550 5.7.1 No literals'}\n"
     "  - {match: {recipient: '*@[*'}, route: {account: sales}}\n"
     "  - {match: {sender: sales@example.com}, route: {account: sales}}\n"
@@ -376,6 +377,27 @@ an_untaggable_refused_recipient_refuses_all(void **state)
     snprintf(yaml, sizeof yaml, "%s%s", ACCOUNTS, untaggable_rules);
     case_open(yaml);
     assert_string_equal(case_send(&m), "550 5.7.1 No literals");
+    case_close();
+}
+
+/* Nobody but the queue ends what sendmail(1) hands in, and it is not there. */
+static void
+an_untaggable_one_of_a_program_is_never_deferred(void **state)
+{
+    static const char no[] = "550 5.1.3 Recipient cannot be routed: ";
+    struct mail m = {
+        .sender = "sales@example.com", .rcpt = {LONG}, .local = true};
+    char yaml[4096];
+
+    (void)state;
+    snprintf(yaml, sizeof yaml, "%suntaggable: defer\n%s", ACCOUNTS,
+             untaggable_rules);
+    case_open(yaml);
+    assert_memory_equal(case_send(&m), no, sizeof no - 1);
+    m.rcpt[0] = "<x@[192.0.2.9]>"; /* by a rule */
+    assert_memory_equal(case_send(&m), no, sizeof no - 1);
+    m.local = false;
+    assert_non_null(strstr(case_send(&m), "451 4.7.1 Not yet"));
     case_close();
 }
 
@@ -439,6 +461,7 @@ main(void)
         cmocka_unit_test(from_must_be_the_accounts),
         cmocka_unit_test(untaggable_recipients_are_decided_by_the_policy),
         cmocka_unit_test(an_untaggable_refused_recipient_refuses_all),
+        cmocka_unit_test(an_untaggable_one_of_a_program_is_never_deferred),
         cmocka_unit_test(without_a_key_it_is_a_temporary_failure),
         cmocka_unit_test(shadows_only_log),
     };
