@@ -127,18 +127,22 @@ plan_services(const char *body_checks, struct mta_plan *ret)
                          : "# bounces that show people the real address: "
                            "these three services\n# replace the ones of the "
                            "same name\n"};
-    ret->service[4] =
-        (struct plan_service){.name = "gmclean",
-                              .private_ = "n",
-                              .unprivileged = "-",
-                              .command = "cleanup",
-                              .is_ours = true,
-                              .override = {{"body_checks", body_checks},
-                                           {"header_checks", ""},
-                                           {"mime_header_checks", ""},
-                                           {"nested_header_checks", ""},
-                                           {"non_smtpd_milters", ""}},
-                              .why = ""};
+    ret->service[4] = (struct plan_service){
+        .name = "gmclean",
+        .private_ = "n",
+        .unprivileged = "-",
+        .command = "cleanup",
+        .is_ours = true,
+        .override = {{"body_checks", body_checks},
+                     {"body_checks_size_limit", "0"},
+                     {"nested_header_checks", body_checks},
+                     {"header_checks", ""},
+                     {"mime_header_checks", ""},
+                     {"non_smtpd_milters", ""}},
+        .why = "# the whole of a bounce, which is longer than "
+               "the stock 50 KiB from some 80\n# failed "
+               "recipients on, and the header of the returned "
+               "message\n"};
 }
 
 static bool

@@ -63,10 +63,77 @@ print_mailer(const char *listen)
                listen + 5);
 }
 
+/* Sendmail writes its reports with the addresses that it delivered to, and no
+ * filter sees them.  So the report goes through a program that takes the tags
+ * off and hands it in again.  A recipient who is the sender ($&f) is found
+ * while a delivery stands behind us ($&u) only for a report; at RCPT and in a
+ * queue run, where somebody writes to himself, $&u is empty.  A report that had
+ * to wait in the queue has MAILER-DAEMON for a sender, what came by SMTP with
+ * the null sender has none. */
+static void
+print_report_rules(void)
+{
+    puts("dnl reports to the sender (bounces, delays, successes) first go "
+         "through\n"
+         "dnl gmclean, which takes the tags off\n"
+         "R$* < @ $+ > $*\t$: $1 < @ $2 > $3 $| $1 @ $2\n"
+         "R$+ $| $+ .\t$: $1 $| $2\n"
+         "R$+ $| $&f\t$: $1 $| $| $&u\n"
+         "R$+ $| $| $+\t$#gmclean $@ report $: $1\n"
+         "R$+ $| $+\t$: $1 $| `MAILER'-DAEMON\n"
+         "R$+ $| $&f\t$#gmclean $@ report $: $1\n"
+         "R$+ $| $+\t$: $1\n");
+}
+
+static void
+print_report_mailer(void)
+{
+    puts("dnl 9: pass eight bits\n"
+         "Mgmclean,\tP=/etc/mail/gmclean, F=DFMun9, "
+         "S=EnvFromSMTP/HdrFromSMTP,\n"
+         "\t\tR=EnvToSMTP/HdrFromSMTP, E=\\n, L=0, T=DNS/RFC822/X-Unix,\n"
+         "\t\tA=gmclean $g $u\n");
+}
+
+static void
+print_escaped(const char *domain)
+{
+    for (const char *c = domain; *c != 0; c++)
+        printf(*c == '.' ? "\\." : "%c", *c);
+}
+
+/* The second expression is for the text, where Sendmail writes "..." for the
+ * middle of a long address. */
+static void
+print_report_program(const char *domain)
+{
+    fputs("# ---- /etc/mail/gmclean (mode 0755) ----\n"
+          "#!/bin/sh\n"
+          "# takes the tags off a report and hands it in again: gmclean SENDER "
+          "RECIPIENT\n"
+          "case $1 in\n"
+          "MAILER-DAEMON | MAILER-DAEMON@*) set -- '<>' \"$2\" ;;\n"
+          "esac\n"
+          "LC_ALL=C sed -E \\\n"
+          "    -e 's/\\.[a-z2-7]{48}\\.[a-z0-9-]+\\.q[0-9][0-9]\\.",
+          stdout);
+    print_escaped(domain);
+    fputs("//g' \\\n"
+          "    -e 's/(\\.a[e-h][a-z2-7]*)?\\.\\.\\.[a-z0-9-]*(\\.[a-z0-9-]+)?"
+          "\\.q[0-9][0-9]\\.",
+          stdout);
+    print_escaped(domain);
+    puts("/.../g' |\n"
+         "    exec /usr/sbin/sendmail -i -f \"$1\" -- \"$2\"");
+}
+
 void
 mta_config_sendmail(const struct policy *p)
 {
     print_filter(p->milter.listen);
     print_rules(p->milter.tag_domain);
+    print_report_rules();
     print_mailer(p->deliver.listen);
+    print_report_mailer();
+    print_report_program(p->milter.tag_domain);
 }

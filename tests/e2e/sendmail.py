@@ -50,6 +50,7 @@ define(`confMIN_QUEUE_AGE', `0')dnl
 MTA_MC = COMMON_MC + """\
 define(`QUEUE_DIR', `{queue}')dnl
 define(`ALIAS_FILE', `{conf}/aliases')dnl
+define(`confDEF_USER_ID', `mail:mail')dnl
 define(`confCW_FILE', `{conf}/local-host-names')dnl
 define(`confCT_FILE', `{conf}/trusted-users')dnl
 define(`confCR_FILE', `{conf}/relay-domains')dnl
@@ -63,15 +64,19 @@ define(`RELAY_MAILER_ARGS', `TCP $h {internet_port}')dnl
 define(`SMTP_MAILER_ARGS', `TCP $h {local_port}')dnl
 DAEMON_OPTIONS(`Name=MTA, Addr=127.0.0.1, Port={port}')dnl
 {filter}
+{more}
 MAILER(`smtp')dnl
 {rules}
 """
-# The MTA's own domains; their mailboxes are the local sink.
+# The MTA's own domains; their mailboxes are the local sink. Address literals
+# leave for the internet, which is the other one.
 LOCAL_RULES = """\
 LOCAL_CONFIG
 C{{Sink}} {local_domains}
 """
-LOCAL_RULE = ("R$* < @ $={Sink} . > $*\t"
+LOCAL_RULE = ("R$* < @ [ $+ ] > $*\t"
+              "$#relay $@ [127.0.0.1] $: $1 < @ [ $2 ] > $3\n"
+              "R$* < @ $={Sink} . > $*\t"
               "$#smtp $@ [127.0.0.1] $: $1 < @ $2 . > $3\n"
               "R$* < @ $={Sink} > $*\t"
               "$#smtp $@ [127.0.0.1] $: $1 < @ $2 > $3\n")
@@ -92,17 +97,17 @@ FEATURE(`msp', `[127.0.0.1]')dnl
 
 def cut(lines):
     """`gmroutectl mta-config sendmail`: what belongs before MAILER(`smtp'),
-    and what behind it."""
-    parts = re.split(r"^# ---- .*? ----$", lines, flags=re.M)
-    return (parts[1], parts[2]) if len(parts) == 3 else ("", "")
+    what behind it, and the program for reports."""
+    parts = re.split(r"^# ---- .*? ----\n", lines, flags=re.M)
+    return parts[1:] if lines else ("", "", "")
 
 
 class Sendmail:
     """One instance. `lines`: what `gmroutectl mta-config sendmail` printed
-    ("": a Sendmail without us)."""
+    ("": a Sendmail without us). `more`: of sendmail.mc, behind our filter."""
 
     def __init__(self, top, local_domains, local_port, internet_port,
-                 lines=""):
+                 lines="", more=""):
         if not os.path.exists(PROGRAM):
             raise RuntimeError("no %s: contrib/unpack-sendmail %s" % (
                 PROGRAM, UNPACKED))
@@ -110,7 +115,8 @@ class Sendmail:
         self.queue = os.path.join(self.conf, "mqueue")
         self.traffic = os.path.join(top, "log", "sendmail.log")
         self.port = free_port()
-        client_queue = os.path.join(self.conf, "clientmqueue")
+        client_queue = self.client_queue = os.path.join(self.conf,
+                                                        "clientmqueue")
         for path in (self.queue, client_queue):
             os.makedirs(path, exist_ok=True)
             os.chmod(path, 0o770 if path == client_queue else 0o700)
@@ -123,10 +129,12 @@ class Sendmail:
         self._write("nsswitch.conf", "hosts: files\npasswd: files\n"
                     "group: files\n")
         self._write("service.switch", "hosts files\naliases files\n")
-        before, behind = cut(lines)
+        before, behind, gmclean = cut(lines)
         # LOCAL_RULE_0 once: ours first, then the sink's.
         rules = LOCAL_RULES.format(local_domains=local_domains)
         if behind:
+            self._write_gmclean(gmclean)
+            behind = behind.replace("/etc/mail", self.conf)
             rules += behind.replace("MAILER_DEFINITIONS",
                                     LOCAL_RULE + "MAILER_DEFINITIONS")
         else:
@@ -135,7 +143,7 @@ class Sendmail:
                   "queue": self.queue, "port": self.port,
                   "client_queue": client_queue,
                   "local_port": local_port, "internet_port": internet_port}
-        self._compile("sendmail", MTA_MC, filter=before,
+        self._compile("sendmail", MTA_MC, filter=before, more=more,
                       rules=rules, **values)
         self._compile("submit", SUBMIT_MC, **values)
         self.process = None
@@ -145,6 +153,12 @@ class Sendmail:
         with open(path, "w", encoding="utf-8") as f:
             f.write(text)
         os.chmod(path, 0o644)
+
+    def _write_gmclean(self, text):
+        """The program that cleans reports; it hands them to this instance."""
+        submit = "%s -C%s/submit.cf" % (PROGRAM, self.conf)
+        self._write("gmclean", text.replace("/usr/sbin/sendmail", submit))
+        os.chmod(os.path.join(self.conf, "gmclean"), 0o755)
 
     def _compile(self, name, mc, **values):
         cf = subprocess.run(["m4"], check=True, capture_output=True,

@@ -199,12 +199,12 @@ class Daemon:
 class Stack:
     """Started by __enter__. Options: rules (YAML from "rules:" on), sim
     (changes of the simulator's configuration), head, accounts (YAML
-    templates), sales_quota, max_wait, staff_trust, main_cf, master_cf, mta
-    ("postfix", "sendmail" or None)."""
+    templates), sales_quota, max_wait, staff_trust, main_cf, master_cf, mc
+    (more of sendmail.mc), mta ("postfix", "sendmail" or None)."""
 
     def __init__(self, rules=RULES, sim=None, accounts=ACCOUNTS, head=HEAD,
                  sales_quota="workspace", max_wait="24h", staff_trust="any",
-                 main_cf="", master_cf="", mta="postfix"):
+                 main_cf="", master_cf="", mc="", mta="postfix"):
         self.top = tempfile.mkdtemp(prefix="gmroute.",
                                     dir=TOP if mta == "sendmail" else None)
         os.chmod(self.top, 0o755)
@@ -216,7 +216,7 @@ class Stack:
                        "staff_trust": staff_trust}
         self.head, self.accounts, self.rules = head, accounts, rules
         self.sim_config = {**SIM, **(sim or {})}
-        self.main_cf, self.master_cf = main_cf, master_cf
+        self.main_cf, self.master_cf, self.mc = main_cf, master_cf, mc
         self.kind = mta
         self.sim = self.local = self.internet = self.mta = None
         self.daemons = {n: Daemon(self, n)
@@ -296,7 +296,8 @@ class Stack:
             sections = sections_of(self.ctl("mta-config", "postfix"))
             self.mta = Postfix(*where, sections, self.main_cf, self.master_cf)
         elif self.kind == "sendmail":
-            self.mta = Sendmail(*where, self.ctl("mta-config", "sendmail"))
+            self.mta = Sendmail(*where, self.ctl("mta-config", "sendmail"),
+                                self.mc)
         for daemon in self.daemons.values():
             daemon.start()
         if self.mta:
@@ -338,10 +339,10 @@ class Stack:
                 done.stderr.decode()))
         return json.loads(out) if "--json" in words and out else out
 
-    def smtp(self, login=None, client=None):
+    def smtp(self, login=None, client=None, port=None):
         """A connection to the MTA; `login`, `client` by XCLIENT, which only
-        Postfix has."""
-        c = smtplib.SMTP("127.0.0.1", self.mta.port, timeout=60)
+        Postfix has. `port`: another one than its first."""
+        c = smtplib.SMTP("127.0.0.1", port or self.mta.port, timeout=60)
         c.ehlo("client.test")
         words = []
         if client:
@@ -356,11 +357,11 @@ class Stack:
         return c
 
     def send(self, sender, recipients, subject="hello", headers=(), body="hi",
-             login=None, client=None, **more):
+             login=None, client=None, port=None, **more):
         """One message by SMTP; returns smtplib's dict of refusals."""
         if isinstance(recipients, str):
             recipients = [recipients]
-        with self.smtp(login, client) as c:
+        with self.smtp(login, client, port) as c:
             return c.sendmail(sender, recipients,
                               message(sender, recipients, subject, headers,
                                       body), **more)
