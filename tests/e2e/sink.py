@@ -3,6 +3,7 @@
 """Where the private MTA's other mail goes: one sink is the local mailboxes,
 another one the rest of the internet. What arrives must not come from us."""
 
+import smtplib
 import socketserver
 import threading
 import time
@@ -19,13 +20,15 @@ class _Handler(socketserver.StreamRequestHandler):
             words = line.decode("utf-8", "replace").strip()
             verb = words.upper()
             if verb.startswith("EHLO"):
-                self.wfile.write(b"250-sink\r\n250-8BITMIME\r\n"
-                                 b"250-SMTPUTF8\r\n250 PIPELINING\r\n")
+                self.wfile.write(b"250-sink\r\n250-8BITMIME\r\n%s"
+                                 b"250-SMTPUTF8\r\n250 PIPELINING\r\n"
+                                 % self.server.more)
             elif verb.startswith("MAIL FROM:"):
                 sender, recipients = words[10:].split()[0].strip("<>"), []
                 self.say("250 ok")
             elif verb.startswith("RCPT TO:"):
                 recipients.append(words[8:].split()[0].strip("<>"))
+                self.server.parameters[recipients[-1]] = words[8:].split()[1:]
                 self.say("250 ok")
             elif verb == "DATA":
                 self.say("354 go on")
@@ -51,11 +54,13 @@ class Sink(socketserver.ThreadingTCPServer):
 
     allow_reuse_address = True
     daemon_threads = True
+    more = b""  # what EHLO offers besides
 
     def __init__(self, address=("127.0.0.1", 0)):
         super().__init__(address, _Handler)
         self.port = self.server_address[1]
         self.messages = []
+        self.parameters = {}  # of RCPT, by recipient
         self._lock = threading.Lock()
         threading.Thread(target=self.serve_forever, args=(0.05,),
                          daemon=True).start()
@@ -84,3 +89,24 @@ class Sink(socketserver.ThreadingTCPServer):
     def stop(self):
         self.shutdown()
         self.server_close()
+
+
+class Filter(Sink):
+    """A content filter: hands everything back to the MTA's port `back`, from
+    the address `source`, with the parameters that it came with."""
+
+    more = b"250-DSN\r\n"
+
+    def __init__(self, back, source="127.0.0.1"):
+        super().__init__()
+        self.back, self.source = back, source
+
+    def keep(self, sender, recipients, content):
+        super().keep(sender, recipients, content)
+        with smtplib.SMTP("127.0.0.1", self.back, timeout=30,
+                          source_address=(self.source, 0)) as c:
+            c.ehlo("filter.test")
+            c.mail(sender)
+            for r in recipients:
+                c.rcpt(r, self.parameters[r])
+            c.data(content)
