@@ -340,9 +340,14 @@ class Stack:
         return json.loads(out) if "--json" in words and out else out
 
     def smtp(self, login=None, client=None, port=None):
-        """A connection to the MTA; `login`, `client` by XCLIENT, which only
-        Postfix has. `port`: another one than its first."""
-        c = smtplib.SMTP("127.0.0.1", port or self.mta.port, timeout=60)
+        """A connection to the MTA; `login`, `client` by XCLIENT on Postfix.
+        Sendmail has none: there a client of the loopback network only.
+        `port`: another one than its first."""
+        source = None
+        if client and self.kind == "sendmail":
+            source, client = (client, 0), None
+        c = smtplib.SMTP("127.0.0.1", port or self.mta.port, timeout=60,
+                         source_address=source)
         c.ehlo("client.test")
         words = []
         if client:

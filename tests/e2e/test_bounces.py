@@ -74,7 +74,8 @@ class Scenarios:
         report, = wait_for("a report", found)
         return report
 
-    def dialogue(self, *recipients, mail=(), content=b"Subject: x\r\n\r\nx\r\n"):
+    def dialogue(self, *recipients, mail=(),
+                 content=b"Subject: x\r\n\r\nx\r\n"):
         """RCPT arguments as they are."""
         with self.stack.smtp() as c:
             code, text = c.mail(self.sender, mail)
