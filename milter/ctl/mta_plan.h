@@ -21,7 +21,7 @@ enum {
     PLAN_RECIPIENTS = 100, /* Gmail takes no more in one message */
     PLAN_SETTINGS = 7,
     PLAN_SERVICES = 5,
-    PLAN_OVERRIDES = 5,
+    PLAN_OVERRIDES = 6,
     PLAN_FILES = 2,
 };
 
