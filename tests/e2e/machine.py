@@ -26,7 +26,6 @@ import subprocess
 import sys
 import threading
 
-from tests.e2e.postfix import sections_of
 from tests.e2e.sink import Sink
 from tests.e2e.stack import BUILD, PROGRAMS, ROOT, wait_for
 from tests.gmailsim.client import Sim
@@ -34,6 +33,7 @@ from tests.gmailsim.client import Sim
 INSIDE = "GMROUTE_MACHINE"
 NAMESPACES = ("--mount", "--net", "--uts", "--ipc", "--pid", "--fork",
               "--kill-child", "--mount-proc")
+EXAMPLES = os.path.join(ROOT, "etc/examples")
 UNPACKED = os.path.join(ROOT, ".build/sendmail")
 HOSTNAME = "relay.example.com"
 # Who is who: all of them addresses of this machine. The relay service has port
@@ -75,13 +75,19 @@ SIM = {
                 {"client_id": MICROSOFT_ID}],
     "service_accounts": [{"email": SERVICE_ACCOUNT, "generate": True}],
 }
+SECRETS = {
+    "corp.secret": "client-secret",
+    **{name + ".token": REFRESH_TOKEN + name
+       for name in ("sales", "support", "office")},
+    **{name + ".pw": PASSWORD
+       for name in ("office", "accounts", "news", "news2", "gmail")},
+}
 RELAY_SIM = {
     "host": RELAY_SERVICE, "ports": {"relay_smtps": 465, "relay": 587},
     "relay": {"allow": [RELAY_SERVICE]}, # whence this machine comes
     "accounts": [{"address": "postmaster@example.com"}],
     "auto_accounts": [{"domain": "example.com"}],
 }
-TRANSPORT_MAPS = "inline:{example.com=smtp:[mail.lan.example.com]}"
 # A plain relay as it may have stood for years: mail for the own domain to the
 # mail server inside, everything else to the provider.
 MAIN_CF = """\
@@ -91,14 +97,14 @@ myorigin = example.com
 mydestination = localhost
 mynetworks = 127.0.0.0/8, 192.0.2.0/24
 relay_domains = example.com
-transport_maps = %s
+transport_maps = inline:{example.com=smtp:[mail.lan.example.com]}
 relayhost = [smtp.provider.example]
 inet_interfaces = 127.0.0.1, 192.0.2.1
 inet_protocols = ipv4
 smtp_host_lookup = native
 alias_maps =
 alias_database =
-""" % TRANSPORT_MAPS
+"""
 
 # The same with Sendmail. (Not to be probed: the other hosts of this machine's
 # world are its own addresses.)
@@ -351,6 +357,23 @@ class Machine:
 
     # --- gmroute
 
+    def install(self, example):
+        """One of etc/examples with its secrets, and the daemons with it, as
+        after a fresh installation."""
+        for path in ("/etc/gmroute", "/var/lib/gmroute", "/run/gmroute"):
+            shutil.rmtree(path, ignore_errors=True)
+            os.mkdir(path, 0o755)
+        shutil.copy(os.path.join(EXAMPLES, example),
+                    "/etc/gmroute/gmroute.yaml")
+        os.mkdir("/etc/gmroute/secrets", 0o700)
+        secrets = {**SECRETS,
+                   "service-account.json": self.service_account_key()}
+        for name, text in secrets.items():
+            write("/etc/gmroute/secrets/" + name, text, 0o600)
+        run("gmroutectl", "check")
+        self.socket_directory()
+        self.start_daemons()
+
     def kill_daemons(self):
         """Ours, whoever started them; quicker than to stop them, and they
         must bear it."""
@@ -393,19 +416,7 @@ class Machine:
 
     @staticmethod
     def apply_mta_config():
-        """What `gmroutectl mta-config postfix` prints, into Postfix."""
-        sections = sections_of(run("gmroutectl", "mta-config",
-                                   "postfix").decode())
-        settings = [line for line in sections.pop("main.cf").splitlines()
-                    if line and not line.startswith("#")]
-        run("postconf", "-e", *(  # the relay's own table stays
-            line.replace("maps =", "maps = " + TRANSPORT_MAPS)
-            for line in settings))
-        run("postconf", "-MX", "bounce/unix", "defer/unix", "trace/unix")
-        for name, text in sections.items():
-            with open(os.path.join("/etc/postfix", name), "a",
-                      encoding="ascii") as f:
-                f.write(text)
+        run("gmroutectl", "mta-config", "postfix", "--apply")
         run("postfix", "reload")
 
     def busy(self):

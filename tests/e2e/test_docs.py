@@ -135,6 +135,13 @@ class Documents(unittest.TestCase):
             self.play(m, os.path.join(GUIDES, "postfix.md"))
 
     @machine.alone
+    def test_run_operations(self):
+        with Machine() as m:
+            m.install("departments.yaml")
+            m.apply_mta_config()
+            self.play(m, os.path.join(GUIDES, "operations.md"))
+
+    @machine.alone
     def test_run_sendmail(self):
         with Machine("sendmail") as m:
             self.play(m, os.path.join(GUIDES, "sendmail.md"))

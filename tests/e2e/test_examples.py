@@ -5,15 +5,13 @@ person would, and mail is sent through it: by a real Postfix as Debian sets it
 up, to a simulated Gmail at its real name and port."""
 
 import os
-import shutil
 import smtplib
 import unittest
 
 from tests.e2e import machine
-from tests.e2e.machine import HOSTNAME, Machine, run, write
-from tests.e2e.stack import ROOT, message, wait_for
+from tests.e2e.machine import EXAMPLES, HOSTNAME, Machine, run
+from tests.e2e.stack import message, wait_for
 
-EXAMPLES = os.path.join(ROOT, "etc/examples")
 LIST = [("List-Unsubscribe", "<mailto:leave@example.com>")]
 INTERNET = "the internet"       # as the plain relay always sent it
 
@@ -48,11 +46,6 @@ CASES = {
         ("office@example.com", {}, "office@example.com"),
         ("ann@example.com", {}, INTERNET)],
 }
-SECRETS = {
-    "corp.secret": "client-secret",
-    **{name + ".token": machine.REFRESH_TOKEN + name
-       for name in ("sales", "support", "office")},
-}
 
 
 class Examples(unittest.TestCase):
@@ -66,30 +59,13 @@ class Examples(unittest.TestCase):
             run("postconf", "-e", "smtpd_authorized_xclient_hosts=192.0.2.1")
             for number, (name, cases) in enumerate(sorted(CASES.items())):
                 with self.subTest(name):
-                    self.install(m, name)
+                    m.install(name)
                     if number == 0:  # all have the same sockets
                         m.apply_mta_config()
                     for at, (sender, more, want) in enumerate(cases):
                         recipient = "%d.%d@far.example" % (number, at)
                         self.check(m, sender, recipient, dict(more), want)
                 m.kill_daemons()
-
-    @staticmethod
-    def install(m, name):
-        for path in ("/etc/gmroute", "/var/lib/gmroute", "/run/gmroute"):
-            shutil.rmtree(path, ignore_errors=True)
-            os.mkdir(path, 0o755)
-        shutil.copy(os.path.join(EXAMPLES, name), "/etc/gmroute/gmroute.yaml")
-        os.mkdir("/etc/gmroute/secrets", 0o700)
-        secrets = {**SECRETS,
-                   "service-account.json": m.service_account_key()}
-        for account in ("office", "accounts", "news", "news2", "gmail"):
-            secrets[account + ".pw"] = machine.PASSWORD
-        for secret, text in secrets.items():
-            write("/etc/gmroute/secrets/" + secret, text, 0o600)
-        run("gmroutectl", "check")
-        m.socket_directory()
-        m.start_daemons()
 
     def check(self, m, sender, recipient, more, want):
         text = message(sender, [recipient], headers=more.get("headers", ()))
