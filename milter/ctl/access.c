@@ -62,6 +62,76 @@ keep(struct access *a, const char *secret, size_t len)
     return true;
 }
 
+/* ---- whose secrets ---- */
+
+void
+access_directory(const char *path, char *ret, size_t size)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (slash == NULL)
+        snprintf(ret, size, ".");
+    else
+        snprintf(ret, size, "%.*s", slash > path ? (int)(slash - path) : 1,
+                 path);
+}
+
+/* Whoever has made this memory, or is to make it; if that cannot be told, the
+ * owner of the secret or of its directory. */
+static void
+maker_of(const struct policy *p, const char *memory, const char *path,
+         uid_t *ret_user, gid_t *ret_group)
+{
+    char where[600];
+    struct stat st = {.st_uid = geteuid(), .st_gid = getegid()};
+
+    snprintf(where, sizeof where, "%s/%s", p->state.runtime, memory);
+    if (stat(where, &st) != 0 && stat(path, &st) != 0) {
+        access_directory(path, where, sizeof where);
+        stat(where, &st);
+    }
+    *ret_user = st.st_uid;
+    *ret_group = st.st_gid;
+}
+
+void
+access_daemon(const struct policy *p, const char *path, uid_t *ret_user,
+              gid_t *ret_group)
+{
+    maker_of(p, "token", path, ret_user, ret_group);
+}
+
+/* Root becomes a daemon's user for a while: it reads what the daemon would
+ * read, and what it writes is the daemon's. */
+struct guise {
+    bool root;
+    gid_t own_group;
+};
+
+static bool
+become(const struct policy *p, const char *memory, const char *path,
+       struct guise *ret, struct access *a)
+{
+    uid_t user;
+    gid_t group;
+
+    *ret = (struct guise){geteuid() == 0, getegid()};
+    if (!ret->root)
+        return true;
+    maker_of(p, memory, path, &user, &group);
+    if (setegid(group) == 0 && seteuid(user) == 0)
+        return true;
+    snprintf(a->why, sizeof a->why, "cannot become user id %u: %s",
+             (unsigned)user, strerror(errno));
+    return false;
+}
+
+static bool
+be_oneself(const struct guise *g)
+{
+    return !g->root || (seteuid(0) == 0 && setegid(g->own_group) == 0);
+}
+
 /* ---- passwords ---- */
 
 /* Google shows an app password as four groups. */
@@ -77,19 +147,22 @@ strip_spaces(char *s, size_t len)
 }
 
 static bool
-read_password(const struct mailbox *m, struct access *ret)
+read_password(const struct policy *p, const struct mailbox *m,
+              struct access *ret)
 {
+    struct guise g;
     char *secret;
     size_t len;
-    bool ok;
+    bool ok = false;
 
     ret->source = "password_file";
-    if (!conf_secret(m->account->secret_file, PASSWORD_MAX, &secret, &len,
-                     ret->why, sizeof ret->why))
-        return false;
-    ok = keep(ret, secret, strip_spaces(secret, len));
-    conf_secret_free(secret, len);
-    return ok;
+    if (become(p, "quota", m->account->secret_file, &g, ret) &&
+        conf_secret(m->account->secret_file, PASSWORD_MAX, &secret, &len,
+                    ret->why, sizeof ret->why)) {
+        ok = keep(ret, secret, strip_spaces(secret, len));
+        conf_secret_free(secret, len);
+    }
+    return be_oneself(&g) && ok;
 }
 
 /* ---- tokens ---- */
@@ -112,34 +185,6 @@ from_memory(const struct policy *p, const struct mailbox *m, int64_t now_s,
     return ok;
 }
 
-void
-access_directory(const char *path, char *ret, size_t size)
-{
-    const char *slash = strrchr(path, '/');
-
-    if (slash == NULL)
-        snprintf(ret, size, ".");
-    else
-        snprintf(ret, size, "%.*s", slash > path ? (int)(slash - path) : 1,
-                 path);
-}
-
-void
-access_daemon(const struct policy *p, const char *path, uid_t *ret_user,
-              gid_t *ret_group)
-{
-    char where[600];
-    struct stat st = {.st_uid = geteuid(), .st_gid = getegid()};
-
-    snprintf(where, sizeof where, "%s/token", p->state.runtime);
-    if (stat(where, &st) != 0 && stat(path, &st) != 0) {
-        access_directory(path, where, sizeof where);
-        stat(where, &st);
-    }
-    *ret_user = st.st_uid;
-    *ret_group = st.st_gid;
-}
-
 static void
 ask_endpoint(const struct policy *p, const struct mailbox *m,
              struct oauth2_answer *ret)
@@ -157,37 +202,26 @@ ask_endpoint(const struct policy *p, const struct mailbox *m,
     refresh_token_free(&unsaved);
 }
 
-/* Root becomes the daemon's user for this: it reads what the daemon would
- * read, and a rotated token that is stored is one that the daemon can use. */
 static bool
 from_endpoint(const struct policy *p, const struct mailbox *m, int64_t now_s,
               struct access *ret)
 {
-    bool root = geteuid() == 0;
     struct oauth2_answer a = {.class = OAUTH2_CONFIG};
-    gid_t group = getegid(), own_group = group;
-    uid_t user = 0;
+    struct guise g;
     bool ok = false;
 
     ret->source = "the token endpoint";
-    if (root) {
-        access_daemon(p, m->account->secret_file, &user, &group);
-        if (setegid(group) != 0 || seteuid(user) != 0) {
-            snprintf(ret->why, sizeof ret->why, "cannot become user id %u: %s",
-                     (unsigned)user, strerror(errno));
-            goto done;
-        }
+    if (become(p, "token", m->account->secret_file, &g, ret)) {
+        ask_endpoint(p, m, &a);
+        snprintf(ret->why, sizeof ret->why, "%s", a.why);
+        ok = a.class == OAUTH2_OK &&
+             keep(ret, a.access_token, strlen(a.access_token));
+        ret->expires_at_s = now_s + a.expires_in_s;
+        ret->no_mail_scope =
+            ok && m->account->client != NULL &&
+            !oauth2_scope_covers(a.scope, m->account->client->scope);
     }
-    ask_endpoint(p, m, &a);
-    snprintf(ret->why, sizeof ret->why, "%s", a.why);
-    ok = a.class == OAUTH2_OK &&
-         keep(ret, a.access_token, strlen(a.access_token));
-    ret->expires_at_s = now_s + a.expires_in_s;
-    ret->no_mail_scope =
-        ok && m->account->client != NULL &&
-        !oauth2_scope_covers(a.scope, m->account->client->scope);
-done:
-    if (root && (seteuid(0) != 0 || setegid(own_group) != 0))
+    if (!be_oneself(&g))
         ok = false;
     oauth2_answer_free(&a);
     return ok;
@@ -200,7 +234,7 @@ access_get(const struct policy *p, const struct mailbox *m, struct access *ret)
 
     *ret = (struct access){0};
     if (m->account->auth == AUTH_PASSWORD)
-        return read_password(m, ret);
+        return read_password(p, m, ret);
     ret->bearer = true;
     return from_memory(p, m, now_s, ret) || from_endpoint(p, m, now_s, ret);
 }
