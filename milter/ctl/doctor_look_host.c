@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "milter/base/conf.h"
+#include "milter/base/place.h"
 #include "milter/ctl/doctor.h"
 #include "milter/ctl/look.h"
 #include "milter/ctl/mta_plan.h"
@@ -517,11 +518,15 @@ static void
 look_directories(struct looking *l, const char *queue_directory)
 {
     const struct policy *p = l->k->policy;
-    char path[PATH_MAX];
+    char place[PATH_MAX - 20], path[PATH_MAX];
 
-    l->h->state = file_of(l, p->state.directory);
+    /* What the agent must be able to write: where each daemon has a user of
+     * its own, a directory of the agent's. */
+    if (!place_of(p->state.directory, "ledger", place, sizeof place, NULL))
+        snprintf(place, sizeof place, "%s", p->state.directory);
+    l->h->state = file_of(l, place);
     l->h->runtime = file_of(l, p->state.runtime);
-    snprintf(path, sizeof path, "%s/ledger.db", p->state.directory);
+    snprintf(path, sizeof path, "%s/ledger.db", place);
     l->h->ledger = file_of(l, path);
     look_space("state.directory", p->state.directory, &l->h->space[0]);
     look_space("state.runtime", p->state.runtime, &l->h->space[1]);
