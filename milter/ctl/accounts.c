@@ -238,8 +238,8 @@ ctl_accounts(struct ctl *c, int argc, char **argv)
 
     if (bad != NULL)
         return ctl_usage("accounts",
-                         "[--state STATE] [--full] [--waiting] [--limit N] "
-                         "[--json]",
+                         "[--state ok|cooling|needs_login|paused|disabled]\n"
+                         "           [--full] [--waiting] [--limit N] [--json]",
                          "%s", bad);
     return run(c, &choice, &shape);
 }

@@ -37,14 +37,26 @@ json_of(const struct check *k, enum diag_level level)
     return list;
 }
 
+/* The names, in order; of a configuration that does not load, none. */
+static json_t *
+json_accounts(const struct policy *p)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; p != NULL && i < p->n_accounts; i++)
+        json_array_append_new(list, json_string(p->accounts[i].name));
+    return list;
+}
+
 static void
 print_json(const struct check *k, size_t n_tests)
 {
-    ctl_print_json(json_pack(
-        "{s:o, s:o, s:i, s:{s:I, s:i}}", "errors", json_of(k, DIAG_ERROR),
-        "warnings", json_of(k, DIAG_WARNING), "dropped",
-        (int)(k->load.dropped + k->tests.dropped), "tests", "run",
-        (json_int_t)n_tests, "failed", (int)k->tests.n_errors));
+    ctl_print_json(
+        json_pack("{s:o, s:o, s:i, s:{s:I, s:i}, s:o}", "errors",
+                  json_of(k, DIAG_ERROR), "warnings", json_of(k, DIAG_WARNING),
+                  "dropped", (int)(k->load.dropped + k->tests.dropped), "tests",
+                  "run", (json_int_t)n_tests, "failed", (int)k->tests.n_errors,
+                  "accounts", json_accounts(k->policy)));
 }
 
 static unsigned

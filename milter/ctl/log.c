@@ -12,9 +12,9 @@
 #include "milter/ledger/query.h"
 
 static const char synopsis[] =
-    "[--queue ID] [--ticket HEX] [--account A] [--from S] [--to R]\n"
-    "           [--message-id M] [--outcome O] [--since 2h] [-n ROWS] "
-    "[--json]";
+    "[--queue ID] [--ticket HEX] [--account ACCOUNT] [--from S] [--to R]\n"
+    "           [--outcome sending|sent|refused|deferred|in_doubt]\n"
+    "           [--message-id M] [--since 2h] [-n ROWS] [--json]";
 
 struct listing {
     json_t *list; /* NULL = text */
