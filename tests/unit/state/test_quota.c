@@ -616,6 +616,22 @@ a_reload_keeps_what_was_spent(void **state)
 }
 
 static void
+there_is_room_for_a_preset_whatever_there_was_before(void **state)
+{
+    struct limit most[7]; /* as workspace has */
+
+    (void)state;
+    for (unsigned i = 0; i < 7; i++)
+        most[i] = (struct limit){DIM_MESSAGES, 5, (i + 1) * HOUR_MS};
+    quota_free(quota);
+    fixture.policy.n_accounts = 0; /* as a fresh installation has */
+    make();
+    fixture_policy(&fixture, most, 7);
+    assert_int_equal(quota_reload(quota, &fixture.policy, err, sizeof err),
+                     STATE_OK);
+}
+
+static void
 a_reload_that_does_not_fit_changes_nothing(void **state)
 {
     struct limit many[LIMITS_MAX];
@@ -853,6 +869,7 @@ main(void)
         TEST(reasons_are_cut_and_cleaned),
         TEST(counts_are_published),
         TEST(a_reload_keeps_what_was_spent),
+        TEST(there_is_room_for_a_preset_whatever_there_was_before),
         TEST(a_reload_that_does_not_fit_changes_nothing),
         TEST(a_reload_opens_new_accounts_and_keeps_gone_ones),
         TEST(the_book_rebuilds_the_windows),
