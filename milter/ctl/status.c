@@ -30,6 +30,7 @@ struct status {
     enum state_result quota, tokens; /* why a memory cannot be read */
     struct sums sum;
     struct waiting waiting;
+    struct query_loss loss;
     json_t *problems; /* [{"problem", "account", "text", "urgent"}] */
     bool urgent;
 };
@@ -166,6 +167,25 @@ token_problem(struct status *s, const struct token_status *t)
                 t->error[0] != '\0' ? ": " : "", t->error);
 }
 
+/* Good to know while it may still count. */
+static void
+loss_problem(struct status *s)
+{
+    static const int64_t day_ms = 86400 * 1000;
+    const struct query_loss *x = &s->loss;
+    char when[2 * FORMAT_MAX];
+
+    if (x->at_ms == 0 || s->look.now_ms - x->at_ms > day_ms)
+        return;
+    look_when(&s->look, x->at_ms, when, sizeof when);
+    problem(s, false, "loss", NULL,
+            "the machine went down while mail was sent: %" PRIu64
+            " accounts were charged for %" PRIu64 " messages, %" PRIu64
+            " recipients and %" PRIu64
+            " octets that may have been in flight, %s",
+            x->accounts, x->messages, x->recipients, x->octets, when);
+}
+
 /* ---- gathering ---- */
 
 static bool
@@ -217,6 +237,8 @@ gather(struct status *s)
                 "gmroute-token, which makes it anew",
                 state_result_text(s->tokens));
     find_memory_problems(s);
+    waiting_loss(&s->look, &s->loss);
+    loss_problem(s);
     if (s->sum.waiting > 0)
         waiting_oldest(&s->look, 0, &s->waiting);
 }
@@ -260,6 +282,21 @@ json_daemon(json_t *j, const struct look_daemon *d)
 }
 
 static json_t *
+json_loss(const struct status *s)
+{
+    const struct query_loss *x = &s->loss;
+    json_t *j;
+
+    if (x->at_ms == 0)
+        return json_null();
+    j = json_pack("{s:I, s:I, s:I, s:I}", "accounts", (json_int_t)x->accounts,
+                  "messages", (json_int_t)x->messages, "recipients",
+                  (json_int_t)x->recipients, "octets", (json_int_t)x->octets);
+    look_json_time(&s->look, j, "at", x->at_ms);
+    return j;
+}
+
+static json_t *
 json_deliver(const struct status *s)
 {
     const struct sums *sum = &s->sum;
@@ -275,6 +312,7 @@ json_deliver(const struct status *s)
 
     json_daemon(j, &s->deliver);
     look_json_time(&s->look, j, "waiting_since", s->waiting.oldest_ms);
+    json_object_set_new(j, "loss", json_loss(s));
     return j;
 }
 

@@ -3,8 +3,6 @@
  */
 #include "milter/ctl/waiting.h"
 
-#include "milter/ledger/query.h"
-
 /* As the agent: who has not come back for longer waits no more
  * (ATTEMPTS_FORGET_MS of milter/deliver/attempts.h). */
 enum { FORGET_MS = 2 * 4000 * 1000 };
@@ -26,5 +24,17 @@ waiting_oldest(const struct look *k, uint64_t id, struct waiting *w)
         !query_oldest_waiting(q, id, k->now_ms - FORGET_MS, &w->oldest_ms, err,
                               sizeof err))
         w->oldest_ms = 0;
+    query_close(q);
+}
+
+void
+waiting_loss(const struct look *k, struct query_loss *ret)
+{
+    struct query *q = NULL;
+    char err[400];
+
+    if (!query_open(&q, k->policy->state.directory, err, sizeof err) ||
+        !query_last_loss(q, ret, err, sizeof err))
+        *ret = (struct query_loss){0};
     query_close(q);
 }

@@ -5,6 +5,7 @@
 #define CTL_WAITING_H
 
 #include "milter/ctl/look.h"
+#include "milter/ledger/query.h"
 
 struct waiting {
     uint32_t coming_messages, coming_recipients; /* accepted, not yet tried */
@@ -17,5 +18,9 @@ void waiting_coming(const struct look *k, uint64_t id, struct waiting *w);
 /* From the ledger; id 0 = of all accounts.  Leaves it 0 when the ledger cannot
  * be read. */
 void waiting_oldest(const struct look *k, uint64_t id, struct waiting *w);
+
+/* What a loss of power was charged with last; all 0 where there was none or
+ * the ledger cannot be read. */
+void waiting_loss(const struct look *k, struct query_loss *ret);
 
 #endif

@@ -83,6 +83,7 @@ open_book(struct agent *a, const struct policy *p)
 static bool
 start(struct agent *a, const struct policy *p)
 {
+    struct quota_start quota_start;
     char err[512];
 
     a->env.conf = a->conf;
@@ -97,9 +98,9 @@ start(struct agent *a, const struct policy *p)
     }
     if (!open_book(a, p))
         return false;
+    quota_start = ledger_quota_start(a->env.ledger);
     if (quota_make(&a->env.quota, p->state.runtime, p, &clock_real,
-                   ledger_newest_ms(a->env.ledger), err,
-                   sizeof err) != STATE_OK ||
+                   &quota_start, err, sizeof err) != STATE_OK ||
         hints_open(&a->env.hints, p->state.runtime, p->state.accounts, err,
                    sizeof err) != STATE_OK) {
         log_error("shared memory: %s", err);
@@ -231,6 +232,7 @@ tick(struct agent *a)
         return; /* woken by a connection */
     a->ticked_ms = now_ms;
     watch_ledger(a);
+    ledger_clock(a->env.ledger, now_ms);
     pool_tick(a->env.pool);
     quota_beat(a->env.quota);
     quota_ledger_trouble(a->env.quota, !ledger_ok(a->env.ledger));

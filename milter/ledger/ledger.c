@@ -306,6 +306,21 @@ ledger_rested(struct ledger *l, uint64_t account, uint64_t now_ms)
     pthread_mutex_unlock(&l->mutex);
 }
 
+void
+ledger_clock(struct ledger *l, uint64_t quota_ms)
+{
+    int64_t behind_ms = clock_wall_ms(l->clock) - (int64_t)quota_ms;
+    struct ledger_entry *e = NULL;
+
+    pthread_mutex_lock(&l->mutex);
+    if (llabs(behind_ms - l->shared.behind_ms) > LEDGER_CLOCK_MS)
+        e = ledger_entry_clock(behind_ms);
+    if (e != NULL && ledger_writer_queue(l, e))
+        l->shared.behind_ms = behind_ms;
+    ledger_entry_drop(e);
+    pthread_mutex_unlock(&l->mutex);
+}
+
 enum ledger_result
 ledger_observe(struct ledger *l, const char *identity,
                const struct observation *o, bool lifted)

@@ -151,6 +151,14 @@ enum ledger_result ledger_boot(struct ledger *l, const uint64_t boot_id[2],
 /* Newest quota time in the book; 0 = empty. */
 uint64_t ledger_newest_ms(struct ledger *l);
 
+/* Where quota time starts when this boot has none yet. */
+struct quota_start ledger_quota_start(struct ledger *l);
+
+/* Once a second or so, now being quota_ms: how quota time and the wall clock
+ * stand to each other is noted when it has changed, for the next boot.  Never
+ * blocks. */
+void ledger_clock(struct ledger *l, uint64_t quota_ms);
+
 /* One of `of` parts of about as many accounts, n from 0, for threads that read
  * side by side. */
 struct ledger_part {

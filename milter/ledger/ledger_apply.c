@@ -400,16 +400,48 @@ ledger_apply_mark(struct ledger_sql *s, const struct ledger_mark *m)
     return ledger_sql_run(s, st);
 }
 
+/* For people: what was charged last, all accounts together. */
+static int
+apply_loss(struct ledger_sql *s, const struct ledger_entry *e)
+{
+    sqlite3_stmt *st = ledger_sql_get(s, SQL_LOSS_SET);
+    uint64_t messages = 0, recipients = 0, octets = 0;
+
+    if (st == NULL)
+        return ledger_sql_run(s, NULL);
+    for (size_t i = 0; i < e->n_lost; i++) {
+        messages += e->lost[i].cost.messages;
+        recipients += e->lost[i].cost.recipients;
+        octets += e->lost[i].cost.bytes;
+    }
+    sqlite3_bind_int64(st, 1, e->changed_ms);
+    ledger_sql_bind_u64(st, 2, e->n_lost);
+    ledger_sql_bind_u64(st, 3, messages);
+    ledger_sql_bind_u64(st, 4, recipients);
+    ledger_sql_bind_u64(st, 5, octets);
+    return ledger_sql_run(s, st);
+}
+
 static int
 apply_boot(struct ledger_sql *s, const struct ledger_entry *e)
 {
-    for (size_t i = 0; i < e->n_lost; i++) {
-        int rc = apply_charge(s, &e->lost[i], true);
+    int rc = SQLITE_OK;
 
-        if (rc != SQLITE_OK)
-            return rc;
-    }
-    return ledger_apply_mark(s, &e->mark);
+    for (size_t i = 0; i < e->n_lost && rc == SQLITE_OK; i++)
+        rc = apply_charge(s, &e->lost[i], true);
+    if (rc == SQLITE_OK && e->n_lost > 0)
+        rc = apply_loss(s, e);
+    return rc == SQLITE_OK ? ledger_apply_mark(s, &e->mark) : rc;
+}
+
+static int
+apply_clock(struct ledger_sql *s, const struct ledger_entry *e)
+{
+    sqlite3_stmt *st = ledger_sql_get(s, SQL_BEHIND_SET);
+
+    if (st != NULL)
+        sqlite3_bind_int64(st, 1, e->behind_ms);
+    return ledger_sql_run(s, st);
 }
 
 int
@@ -438,6 +470,8 @@ ledger_apply(struct ledger_sql *s, struct ledger_entry *e)
         return apply_recover(s, e);
     case ENTRY_BOOT:
         return apply_boot(s, e);
+    case ENTRY_CLOCK:
+        return apply_clock(s, e);
     case ENTRY_END:
         return ledger_apply_mark(s, &e->mark);
     }

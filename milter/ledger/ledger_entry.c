@@ -319,7 +319,8 @@ entry_mark(enum ledger_entry_kind kind, const uint64_t boot_id[2])
 }
 
 struct ledger_entry *
-ledger_entry_boot(const uint64_t boot_id[2], struct taken *lost, size_t n_lost)
+ledger_entry_boot(const uint64_t boot_id[2], struct taken *lost, size_t n_lost,
+                  int64_t at_ms)
 {
     struct ledger_entry *e = entry_mark(ENTRY_BOOT, boot_id);
 
@@ -329,6 +330,7 @@ ledger_entry_boot(const uint64_t boot_id[2], struct taken *lost, size_t n_lost)
     }
     e->lost = lost;
     e->n_lost = n_lost;
+    e->changed_ms = at_ms;
     return e;
 }
 
@@ -336,4 +338,14 @@ struct ledger_entry *
 ledger_entry_end(const uint64_t boot_id[2])
 {
     return entry_mark(ENTRY_END, boot_id);
+}
+
+struct ledger_entry *
+ledger_entry_clock(int64_t behind_ms)
+{
+    struct ledger_entry *e = entry_new(ENTRY_CLOCK, 0);
+
+    if (e != NULL)
+        e->behind_ms = behind_ms;
+    return e;
 }

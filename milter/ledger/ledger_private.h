@@ -36,7 +36,8 @@ enum {
     LEDGER_RECENT_MS = 10 * 60 * 1000,
     /* ... therefore each account has a charge on disk that is younger. */
     LEDGER_SYNC_MS = LEDGER_RECENT_MS / 2,
-    LEDGER_SYNCED = 4096, /* accounts remembered; a power of two */
+    LEDGER_SYNCED = 4096,   /* accounts remembered; a power of two */
+    LEDGER_CLOCK_MS = 1000, /* so far clocks may drift apart unnoted */
 };
 
 #define LEDGER_KEEP_MS (35ull * 86400 * 1000)
@@ -80,6 +81,7 @@ enum ledger_entry_kind {
     ENTRY_RECOVER,
     ENTRY_BOOT, /* which boot this is, and what the last one lost */
     ENTRY_END,  /* no begin comes any more */
+    ENTRY_CLOCK,
 };
 
 /* A begin that is not fsynced may be lost with the power.  So the first one
@@ -106,7 +108,7 @@ struct ledger_entry {
     enum account_state state;
     uint64_t until_ms; /* STATE; RESTED: what ends by then */
     uint32_t rests;
-    int64_t changed_ms;           /* STATE, DIVERT */
+    int64_t changed_ms;           /* STATE, DIVERT, BOOT */
     char *identity, *reason;      /* STATE; OBSERVE, DIVERT: identity */
     struct observation *observed; /* OBSERVE; owned */
     bool lifted;                  /* OBSERVE */
@@ -115,6 +117,7 @@ struct ledger_entry {
     int64_t upto_row;             /* RECOVER */
     uint64_t n_changed;           /* RECOVER: how many rows it found */
     struct ledger_mark mark;      /* BOOT, END */
+    int64_t behind_ms;            /* CLOCK: Unix time - quota time */
     size_t n_lost;                /* BOOT */
     struct taken *lost;           /* owned */
 };
@@ -144,7 +147,9 @@ struct ledger_entry *ledger_entry_forget(uint64_t account);
 struct ledger_entry *ledger_entry_recover(int64_t upto_row);
 /* Takes `lost`, also when it fails. */
 struct ledger_entry *ledger_entry_boot(const uint64_t boot_id[2],
-                                       struct taken *lost, size_t n_lost);
+                                       struct taken *lost, size_t n_lost,
+                                       int64_t at_ms);
+struct ledger_entry *ledger_entry_clock(int64_t behind_ms);
 struct ledger_entry *ledger_entry_end(const uint64_t boot_id[2]);
 
 /* Drops one reference, with the ledger's mutex held once the entry was
@@ -205,6 +210,7 @@ struct ledger {
         bool stop, ok;
         int64_t next_row, opened_row;
         uint64_t newest_ms;  /* quota time */
+        int64_t behind_ms;   /* as last noted: Unix time - quota time */
         uint64_t generation; /* of the file: another one, readers reopen */
         bool booted;         /* boot_id is set: ledger_boot has succeeded */
         uint64_t boot_id[2];

@@ -8,6 +8,11 @@
 
 #include "policy/window.h"
 
+/* OBSERVED_KEEP_MS (quota.h) as a text. */
+#define LEDGER_OBSERVED_KEEP_MS "2592000000"
+
+_Static_assert(OBSERVED_KEEP_MS == 2592000000, "as above");
+
 enum { WAL_FRAMES = 1000 /* pages; about 4 MB between checkpoints */ };
 
 static const char *const sql[SQL_STATEMENTS] = {
@@ -17,6 +22,13 @@ static const char *const sql[SQL_STATEMENTS] = {
     [SQL_NEWEST_SET] = "UPDATE meta SET value = max(value, ?1)"
                        " WHERE key = 'newest_quota_ms'",
     [SQL_NEWEST_GET] = "SELECT value FROM meta WHERE key = 'newest_quota_ms'",
+    [SQL_BEHIND_SET] = "INSERT INTO meta VALUES('behind_ms', ?1)"
+                       " ON CONFLICT(key) DO UPDATE SET value = ?1",
+    [SQL_BEHIND_GET] = "SELECT value FROM meta WHERE key = 'behind_ms'",
+    [SQL_LOSS_SET] = "INSERT INTO meta VALUES('loss_at_ms', ?1),"
+                     " ('loss_accounts', ?2), ('loss_messages', ?3),"
+                     " ('loss_recipients', ?4), ('loss_octets', ?5)"
+                     " ON CONFLICT(key) DO UPDATE SET value = excluded.value",
     [SQL_MARK] = "INSERT INTO meta VALUES('boot_high', ?1), ('boot_low', ?2),"
                  " ('begun', ?3)"
                  " ON CONFLICT(key) DO UPDATE SET value = excluded.value",
@@ -96,6 +108,12 @@ static const char *const sql[SQL_STATEMENTS] = {
         "DELETE FROM mailed WHERE (account, recipient, at_ms) IN"
         " (SELECT account, recipient, at_ms FROM mailed"
         " WHERE until_ms <= ?1 ORDER BY until_ms LIMIT ?2)",
+    /* Neither holds nor is shown any more. */
+    [SQL_PRUNE_OBSERVED] =
+        "DELETE FROM observed WHERE (account, dimension, window_ms) IN"
+        " (SELECT account, dimension, window_ms FROM observed"
+        " WHERE at_ms + max(window_ms, " LEDGER_OBSERVED_KEEP_MS
+        ") <= ?1 LIMIT ?2)",
 };
 
 /* ---- words ---- */

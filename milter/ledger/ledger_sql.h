@@ -35,6 +35,9 @@ enum ledger_sql_statement {
     SQL_PROBE,
     SQL_NEWEST_SET,
     SQL_NEWEST_GET,
+    SQL_BEHIND_SET,
+    SQL_BEHIND_GET,
+    SQL_LOSS_SET,
     SQL_MARK,
     SQL_LAST_ROW,
     SQL_NAME,
@@ -62,6 +65,7 @@ enum ledger_sql_statement {
     SQL_PRUNE_ATTEMPTS,
     SQL_PRUNE_SPENT,
     SQL_PRUNE_MAILED,
+    SQL_PRUNE_OBSERVED,
     SQL_STATEMENTS
 };
 

@@ -39,6 +39,20 @@ ledger_newest_ms(struct ledger *l)
     return ms;
 }
 
+struct quota_start
+ledger_quota_start(struct ledger *l)
+{
+    struct quota_start start;
+
+    pthread_mutex_lock(&l->mutex);
+    start.floor_ms = l->shared.newest_ms;
+    /* A wall clock that was behind quota time was wrong, and says nothing. */
+    start.behind_ms =
+        l->shared.behind_ms > 0 ? (uint64_t)l->shared.behind_ms : 0;
+    pthread_mutex_unlock(&l->mutex);
+    return start;
+}
+
 /* One statement, from its first row to its last. */
 struct scan {
     struct ledger *l;
@@ -436,16 +450,15 @@ enum ledger_result
 ledger_boot(struct ledger *l, const uint64_t boot_id[2],
             const struct ledger_loss_ops *ops)
 {
-    struct losses x = {.ops = ops, .newest_ms = ledger_newest_ms(l)};
+    struct quota_start start = ledger_quota_start(l);
     int64_t wall_ms = clock_wall_ms(l->clock);
+    struct losses x = {.ops = ops,
+                       .newest_ms = start.floor_ms,
+                       .now_ms = quota_start_ms(&start, wall_ms)};
     enum ledger_result result;
     struct ledger_mark mark;
     struct ledger_entry *e;
 
-    /* As quota_make starts quota time. */
-    x.now_ms = wall_ms > 0 ? (uint64_t)wall_ms : 0;
-    if (x.now_ms < x.newest_ms)
-        x.now_ms = x.newest_ms;
     result = read_mark(l, &mark);
     if (result == LEDGER_OK && mark.begun &&
         ((boot_id[0] | boot_id[1]) == 0 ||
@@ -455,7 +468,7 @@ ledger_boot(struct ledger *l, const uint64_t boot_id[2],
         free(x.lost);
         return result;
     }
-    e = ledger_entry_boot(boot_id, x.lost, x.n_lost);
+    e = ledger_entry_boot(boot_id, x.lost, x.n_lost, wall_ms);
     result = LEDGER_EUNAVAILABLE;
     pthread_mutex_lock(&l->mutex);
     if (e != NULL && l->shared.ok && ledger_writer_queue(l, e) &&

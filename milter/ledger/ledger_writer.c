@@ -233,7 +233,7 @@ carry_over(struct ledger *l, struct ledger_sql *s)
 int
 ledger_writer_open(struct ledger *l, char *err, size_t err_size)
 {
-    int64_t last = 0, newest = 0;
+    int64_t last = 0, newest = 0, behind = 0;
     int rc = SQLITE_OK;
     struct ledger_sql *s =
         ledger_sql_open(l->directory, LEDGER_SQL_WRITE, &rc, err, err_size);
@@ -242,6 +242,7 @@ ledger_writer_open(struct ledger *l, char *err, size_t err_size)
         return rc;
     if ((rc = ledger_sql_number(s, SQL_LAST_ROW, &last)) != SQLITE_OK ||
         (rc = ledger_sql_number(s, SQL_NEWEST_GET, &newest)) != SQLITE_OK ||
+        (rc = ledger_sql_number(s, SQL_BEHIND_GET, &behind)) != SQLITE_OK ||
         (rc = carry_over(l, s)) != SQLITE_OK) {
         fail(err, err_size, s, rc);
         ledger_sql_close(s);
@@ -252,6 +253,7 @@ ledger_writer_open(struct ledger *l, char *err, size_t err_size)
         l->shared.next_row = last + 1;
     if (newest > 0 && l->shared.newest_ms < (uint64_t)newest)
         l->shared.newest_ms = (uint64_t)newest;
+    l->shared.behind_ms = behind; /* what another file had is noted anew */
     l->shared.generation++;
     pthread_mutex_unlock(&l->mutex);
     l->own.book = s;
@@ -486,7 +488,8 @@ static int
 prune(struct ledger *l, uint64_t newest_ms, bool *ret_more)
 {
     static const enum ledger_sql_statement which[] = {
-        SQL_PRUNE_ATTEMPTS, SQL_PRUNE_SPENT, SQL_PRUNE_MAILED};
+        SQL_PRUNE_ATTEMPTS, SQL_PRUNE_SPENT, SQL_PRUNE_MAILED,
+        SQL_PRUNE_OBSERVED};
     int64_t wall_ms = clock_wall_ms(l->clock);
     uint64_t now_ms = wall_ms > 0 ? (uint64_t)wall_ms : 0;
     struct ledger_sql *s = l->own.book;

@@ -380,3 +380,36 @@ query_oldest_waiting(struct query *q, uint64_t account, int64_t since_ms,
         snprintf(err, err_size, "%s", q->book->trouble);
     return rc == SQLITE_ROW;
 }
+
+bool
+query_last_loss(struct query *q, struct query_loss *ret, char *err,
+                size_t err_size)
+{
+    sqlite3_stmt *st = ledger_sql_prepare(
+        q->book, "SELECT key, value FROM meta WHERE key LIKE 'loss!_%'"
+                 " ESCAPE '!'");
+    int rc = SQLITE_ERROR;
+
+    *ret = (struct query_loss){0};
+    while (st != NULL && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        const char *key = ledger_sql_text(st, 0);
+        uint64_t value = ledger_sql_u64(st, 1);
+
+        if (strcmp(key, "loss_at_ms") == 0)
+            ret->at_ms = (int64_t)value;
+        else if (strcmp(key, "loss_accounts") == 0)
+            ret->accounts = value;
+        else if (strcmp(key, "loss_messages") == 0)
+            ret->messages = value;
+        else if (strcmp(key, "loss_recipients") == 0)
+            ret->recipients = value;
+        else if (strcmp(key, "loss_octets") == 0)
+            ret->octets = value;
+    }
+    if (st != NULL && rc != SQLITE_DONE)
+        ledger_sql_fail(q->book, rc);
+    sqlite3_finalize(st);
+    if (rc != SQLITE_DONE)
+        snprintf(err, err_size, "%s", q->book->trouble);
+    return rc == SQLITE_DONE;
+}

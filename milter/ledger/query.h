@@ -50,4 +50,13 @@ bool query_rows(struct query *q, const struct query_filter *f,
 bool query_oldest_waiting(struct query *q, uint64_t account, int64_t since_ms,
                           int64_t *ret_ms, char *err, size_t err_size);
 
+/* What accounts were charged for because a loss of power may have taken it
+ * from the book, when that happened last; at_ms 0 = never. */
+struct query_loss {
+    int64_t at_ms; /* Unix time */
+    uint64_t accounts, messages, recipients, octets;
+};
+bool query_last_loss(struct query *q, struct query_loss *ret, char *err,
+                     size_t err_size);
+
 #endif

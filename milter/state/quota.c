@@ -91,46 +91,58 @@ open_named(struct quota *q, const struct policy *p, char *err, size_t err_size)
     return STATE_OK;
 }
 
+/* A boot whose clock was late begins quota time at the floor, and stays behind
+ * when the clock is set right: what was spent in it would look older than it is
+ * in the next boot, were that distance not kept. */
+uint64_t
+quota_start_ms(const struct quota_start *start, int64_t wall_ms)
+{
+    uint64_t ms = wall_ms > 0 ? (uint64_t)wall_ms : 0;
+
+    ms = ms > start->behind_ms ? ms - start->behind_ms : 0;
+    return ms > start->floor_ms ? ms : start->floor_ms;
+}
+
 /* Quota time goes on as it went, if the segment of the agent before us is
- * still there, and else begins as Unix time, never below the floor; negative
- * clocks are 0.  A wall clock that was set meanwhile would make all that was
+ * still there: a wall clock that was set meanwhile would make all that was
  * spent look older, or newer, than it is.  After a boot CLOCK_BOOTTIME begins
  * anew: an old segment that says a time below the floor is of another boot. */
 static int64_t
-offset_for(const char *directory, const struct clock *clock, uint64_t floor_ms)
+offset_for(const char *directory, const struct clock *clock,
+           const struct quota_start *start)
 {
-    int64_t wall_ms = clock_wall_ms(clock), time_ms;
-    int64_t boot_ms = (int64_t)clock_boot_ms(clock);
-    uint64_t start_ms = wall_ms > 0 ? (uint64_t)wall_ms : 0;
+    int64_t boot_ms = (int64_t)clock_boot_ms(clock), time_ms;
+    uint64_t start_ms = quota_start_ms(start, clock_wall_ms(clock));
     struct segment old = {0};
 
-    if (floor_ms > 0 && segment_attach(&old, directory, SEGMENT_QUOTA, 0, false,
-                                       NULL, 0) == STATE_OK) {
+    if (start->floor_ms > 0 && segment_attach(&old, directory, SEGMENT_QUOTA, 0,
+                                              false, NULL, 0) == STATE_OK) {
         if (!__builtin_add_overflow(old.head->offset_ms, boot_ms, &time_ms) &&
-            time_ms > 0 && (uint64_t)time_ms >= floor_ms &&
+            time_ms > 0 && (uint64_t)time_ms >= start->floor_ms &&
             (uint64_t)time_ms < QUOTA_TIME_MAX)
             start_ms = (uint64_t)time_ms;
         segment_detach(&old);
     }
-    if (start_ms < floor_ms)
-        start_ms = floor_ms;
     return (int64_t)start_ms - boot_ms;
 }
 
 enum state_result
 quota_make(struct quota **ret, const char *directory, const struct policy *p,
-           const struct clock *clock, uint64_t quota_time_floor_ms, char *err,
-           size_t err_size)
+           const struct clock *clock, const struct quota_start *start,
+           char *err, size_t err_size)
 {
+    static const struct quota_start nothing;
     struct segment_shape shape = {.kind = SEGMENT_QUOTA};
     struct quota *q;
     enum state_result r;
 
-    if (quota_time_floor_ms >= QUOTA_TIME_MAX) {
+    if (start == NULL)
+        start = &nothing;
+    if (start->floor_ms >= QUOTA_TIME_MAX) {
         snprintf(err, err_size,
                  "the newest time in the ledger, %" PRIu64
                  " ms after 1970, is impossible",
-                 quota_time_floor_ms);
+                 start->floor_ms);
         return STATE_ECORRUPT;
     }
     q = calloc(1, sizeof *q);
@@ -162,7 +174,7 @@ quota_make(struct quota **ret, const char *directory, const struct policy *p,
         r = STATE_ESYSTEM;
         goto done;
     }
-    q->offset_ms = offset_for(directory, clock, quota_time_floor_ms);
+    q->offset_ms = offset_for(directory, clock, start);
     q->segment.head->offset_ms = q->offset_ms;
     quota_beat(q);
     r = open_named(q, p, err, err_size);

@@ -146,16 +146,26 @@ struct observation {
 
 struct quota; /* the agent's handle: segment and locks */
 
+/* What the ledger knows of quota time; all 0 = nothing. */
+struct quota_start {
+    uint64_t floor_ms;  /* the newest quota time in it */
+    uint64_t behind_ms; /* so far behind Unix time was it, when last looked */
+};
+
 /* Makes the segment for this policy, always a fresh one, with a slot for each
  * named account; the ledger refills it.  An older one is marked retired, and
  * its readers come over by themselves.  STATE_ETAKEN while another agent
  * lives.  Quota time goes on as the older one had it; without an older one of
- * this boot it starts as Unix time, and never lower than quota_time_floor_ms
- * (the newest time in the ledger; 0 = none).  The clock is borrowed. */
+ * this boot as `start` says (NULL = nothing is known): quota_start_ms.  The
+ * clock is borrowed. */
 enum state_result quota_make(struct quota **ret, const char *directory,
                              const struct policy *p, const struct clock *clock,
-                             uint64_t quota_time_floor_ms, char *err,
+                             const struct quota_start *start, char *err,
                              size_t err_size);
+
+/* Where quota time starts in a new boot: as far behind Unix time as it was,
+ * and never below the floor. */
+uint64_t quota_start_ms(const struct quota_start *start, int64_t wall_ms);
 void quota_free(struct quota *q);
 
 /* Limits changed: windows of the same dimension and length keep what was

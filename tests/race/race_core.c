@@ -188,10 +188,10 @@ begin_life(void)
         ledger_open(&ledger, state, &true_clock, err, sizeof err) == LEDGER_OK,
         "%s", err);
     RACE_CHECK(ledger_recover(ledger, &in_doubt) == LEDGER_OK, "recover");
-    RACE_CHECK(
-        quota_make(&quota, runtime, &policy.policy, &true_clock,
-                   ledger_newest_ms(ledger), err, sizeof err) == STATE_OK,
-        "%s", err);
+    RACE_CHECK(quota_make(&quota, runtime, &policy.policy, &true_clock,
+                          &(struct quota_start){ledger_newest_ms(ledger), 0},
+                          err, sizeof err) == STATE_OK,
+               "%s", err);
     RACE_CHECK(quota_now_ms(quota) == atomic_load(&witness->true_ms),
                "quota time is %" PRIu64, quota_now_ms(quota));
     for (int i = 0; i < ACCOUNTS; i++)

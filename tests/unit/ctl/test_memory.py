@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -139,6 +140,34 @@ class Known(Memory):
         self.assertTrue(s["token"]["up"])
         self.assertEqual(s["deliver"]["accounts"], 4)  # as it was last
         self.assertIn("no sign of life", s["problems"][0]["text"])
+
+    def test_what_a_loss_of_power_cost(self):
+        self.assertIsNone(
+            self.ctl("status", "--json", status=1)["deliver"]["loss"])
+        os.mkdir(os.path.join(self.top, "state"))
+        book = sqlite3.connect(os.path.join(self.top, "state", "ledger.db"))
+        book.executescript(
+            "PRAGMA application_id = 0x676d7274; PRAGMA user_version = 2;"
+            "CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER);")
+        book.executemany("INSERT INTO meta VALUES(?, ?)", {
+            "loss_at_ms": int((time.time() - 7200) * 1000),
+            "loss_accounts": 12, "loss_messages": 60, "loss_recipients": 81,
+            "loss_octets": 99000, "begun": 1}.items())
+        book.commit()
+        loss = self.ctl("status", "--json", status=1)["deliver"]["loss"]
+        self.assertAlmostEqual(loss.pop("at_in_s"), -7200, delta=60)
+        del loss["at"]
+        self.assertEqual(loss, {"accounts": 12, "messages": 60,
+                                "recipients": 81, "octets": 99000})
+        self.assertRegex(
+            self.ctl("status", status=1), r"(?m)^- the machine went down while "
+            r"mail was sent: 12 accounts were charged for 60 messages, 81 "
+            r"recipients and 99000 octets that may have been in flight, .*ago")
+        book.execute("UPDATE meta SET value = value - 90000000 "
+                     "WHERE key = 'loss_at_ms'")
+        book.commit()
+        book.close()
+        self.assertNotIn("went down", self.ctl("status", status=1))
 
     def test_a_ledger_in_trouble(self):
         self.poke("quota", STAT, "=Q", int(time.time()) - 100)

@@ -121,12 +121,15 @@ static struct agent
 start(const uint64_t boot_id[2])
 {
     struct agent a = {0};
+    struct quota_start begins;
     char err[500] = "";
 
     if (ledger_open(&a.ledger, book, &fake, err, sizeof err) != LEDGER_OK ||
-        !restore_book(a.ledger, &policy, boot_id) ||
-        quota_make(&a.quota, runtime, &policy, &fake,
-                   ledger_newest_ms(a.ledger), err, sizeof err) != STATE_OK)
+        !restore_book(a.ledger, &policy, boot_id))
+        fail_msg("%s", err);
+    begins = ledger_quota_start(a.ledger);
+    if (quota_make(&a.quota, runtime, &policy, &fake, &begins, err,
+                   sizeof err) != STATE_OK)
         fail_msg("%s", err);
     a.attempts = attempts_new(a.quota);
     assert_non_null(a.attempts);
@@ -320,6 +323,115 @@ a_loss_of_power_is_charged_in_memory_too(void **state)
     end(&a);
 }
 
+static void
+reboot(struct agent *a, const uint64_t boot_id[2], uint64_t true_ms,
+       int64_t late_ms)
+{
+    end(a);
+    remove_all(runtime);
+    assert_int_equal(mkdir(runtime, 0700), 0);
+    boot_ms = 1000;
+    wall_ms = (uint64_t)((int64_t)true_ms - late_ms);
+    *a = start(boot_id);
+}
+
+/* Account 10 mails 50 recipients, all that it may in a day. */
+static void
+use_up(struct agent *a, uint64_t ticket)
+{
+    struct cost all = {.messages = 1, .recipients = 50};
+    struct attempt attempt = {.ticket = ticket,
+                              .recipient = "x@far.test",
+                              .queue_id = "",
+                              .sender = "",
+                              .identity = address[10],
+                              .account = mailbox(10).id,
+                              .message_id = ""};
+    struct taken t;
+    struct room room;
+    int64_t row;
+
+    assert_true(quota_take(a->quota, mailbox(10).id, &all, 100, &t, &room));
+    assert_int_equal(ledger_begin(a->ledger, &attempt, 1, &t, &row), LEDGER_OK);
+}
+
+static bool
+has_room(struct agent *a)
+{
+    struct cost one = {.messages = 1, .recipients = 1};
+    struct room room;
+
+    return quota_fits(a->quota, mailbox(10).id, &one, 100, &room);
+}
+
+static void
+pass(struct agent *a, uint64_t ms)
+{
+    boot_ms += ms;
+    wall_ms += ms;
+    ledger_clock(a->ledger, quota_now_ms(a->quota));
+}
+
+/* A machine that was off for an hour comes up with a clock five hours late,
+ * which is set right after a minute.  Quota time stays an hour behind; after
+ * the next boot, with the right clock at once, that hour must not make what was
+ * spent look older than it is. */
+static void
+a_boot_with_a_late_clock_lets_nothing_through(void **state)
+{
+    static const uint64_t hour_ms = 3600 * 1000;
+    const int64_t late_ms = 5 * 3600 * 1000;
+    uint64_t true_ms, spent_ms;
+    struct agent a;
+
+    (void)state;
+    boot_ms = 1000;
+    a = start(boot_1);
+    use_up(&a, 1);
+    pass(&a, 60000);
+    true_ms = wall_ms + hour_ms;
+    reboot(&a, boot_2, true_ms, late_ms);
+    assert_false(has_room(&a));
+    pass(&a, 60000);
+    wall_ms += (uint64_t)late_ms; /* the network's time */
+    pass(&a, DAY_MS + 2 * hour_ms);
+    assert_true(has_room(&a));
+    use_up(&a, 2);
+    spent_ms = wall_ms;
+    pass(&a, hour_ms);
+    reboot(&a, boot_1, wall_ms + hour_ms, 0);
+    while (wall_ms < spent_ms + DAY_MS) {
+        assert_false(has_room(&a));
+        pass(&a, hour_ms / 4);
+    }
+    pass(&a, hour_ms / 2); /* nor does it last much longer */
+    assert_true(has_room(&a));
+    end(&a);
+}
+
+/* Rather too much than too little: a clock that was set back says nothing. */
+static void
+a_clock_that_was_set_back_lets_nothing_through(void **state)
+{
+    static const uint64_t hour_ms = 3600 * 1000;
+    uint64_t passed_ms = 0;
+    struct agent a;
+
+    (void)state;
+    boot_ms = 1000;
+    a = start(boot_1);
+    use_up(&a, 1);
+    pass(&a, 60000);
+    wall_ms -= 3 * hour_ms;
+    pass(&a, 60000);
+    reboot(&a, boot_2, wall_ms, 0);
+    for (; passed_ms < DAY_MS - 120000; passed_ms += 60000) {
+        assert_false(has_room(&a));
+        pass(&a, 60000);
+    }
+    end(&a);
+}
+
 /* It would begin anew, with nothing spent. */
 static void
 an_account_without_a_place_stops_the_start(void **state)
@@ -331,6 +443,7 @@ an_account_without_a_place_stops_the_start(void **state)
                                       .smarthost = &gmail};
     static struct policy many = {.accounts = &template, .n_accounts = 1};
     struct agent a = start(boot_1);
+    struct quota_start begins;
     uint64_t ticket = 1;
     char err[500] = "";
 
@@ -343,9 +456,10 @@ an_account_without_a_place_stops_the_start(void **state)
     assert_int_equal(ledger_open(&a.ledger, book, &fake, err, sizeof err),
                      LEDGER_OK);
     assert_true(restore_book(a.ledger, &many, boot_1));
-    assert_int_equal(quota_make(&a.quota, runtime, &many, &fake,
-                                ledger_newest_ms(a.ledger), err, sizeof err),
-                     STATE_OK);
+    begins = ledger_quota_start(a.ledger);
+    assert_int_equal(
+        quota_make(&a.quota, runtime, &many, &fake, &begins, err, sizeof err),
+        STATE_OK);
     a.attempts = attempts_new(a.quota);
     assert_false(
         restore_memory(&many, a.ledger, a.quota, a.attempts, err, sizeof err));
@@ -383,6 +497,10 @@ main(void)
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             a_loss_of_power_is_charged_in_memory_too, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_boot_with_a_late_clock_lets_nothing_through, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_clock_that_was_set_back_lets_nothing_through, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             an_account_without_a_place_stops_the_start, set_up, tear_down),
     };

@@ -177,6 +177,35 @@ the_newest_observation_is_kept(void **state)
     assert_observed(d, "42 sales@example.com recipients/24 h 900 at 1000; ");
 }
 
+static bool
+is_pruned(void *cookie)
+{
+    const struct desk *d = cookie;
+
+    return kit_number(d->directory, "SELECT count(*) FROM observed") == 1;
+}
+
+/* What neither holds nor is shown any more: 30 days, or the window if that is
+ * longer. */
+static void
+an_observation_ends_with_its_time(void **state)
+{
+    struct desk *d = *state;
+    struct observation o = observation(KIT_NOW_MS, 500, 900);
+    struct taken t = kit_charge(42, KIT_NOW_MS + 31 * KIT_DAY_MS, 1);
+    struct attempt a = kit_attempt(1, "a@x", 42);
+    int64_t row;
+
+    o.window[1].window_ms = 40 * KIT_DAY_MS;
+    ledger_observe(d->l, "sales@example.com", &o, false);
+    d->clock.wall_ms += (int64_t)(31 * KIT_DAY_MS);
+    assert_int_equal(ledger_begin(d->l, &a, 1, &t, &row), LEDGER_OK);
+    reopen(d); /* looks for old rows at once */
+    assert_true(kit_wait(is_pruned, d));
+    assert_int_equal(kit_number(d->directory, "SELECT window_ms FROM observed"),
+                     40 * KIT_DAY_MS);
+}
+
 /* ---- diverts ---- */
 
 static void
@@ -337,6 +366,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(the_newest_observation_is_kept),
+        TEST(an_observation_ends_with_its_time),
         TEST(diverts_outlive_the_agent),
         TEST(gmail_accepts_again),
         TEST(a_reset_forgets_one_account),

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "milter/ledger/ledger_private.h"
+#include "milter/ledger/query.h"
 #include "policy/window.h"
 #include "tests/unit/ledger/kit.h"
 #include "tests/unit/ledger/torn_vfs.h"
@@ -177,6 +178,36 @@ what_may_have_been_in_flight_is_charged(void **state)
                    "SELECT units FROM spent WHERE account = 1"
                    " AND window_ms = 3600000 ORDER BY bucket DESC LIMIT 1"),
         SESSIONS);
+    ledger_close(l);
+}
+
+static void
+what_was_charged_is_kept_for_people(void **state)
+{
+    struct desk *d = *state;
+    struct query_loss loss = {.at_ms = 1};
+    struct query *q;
+    struct ledger *l;
+    char err[LEDGER_TROUBLE_MAX];
+
+    lose_power(d);
+    assert_true(query_open(&q, d->directory, err, sizeof err));
+    assert_true(query_last_loss(q, &loss, err, sizeof err));
+    assert_int_equal(loss.at_ms, 0);
+    query_close(q);
+    d->clock.wall_ms += 5 * 60 * 1000;
+    l = start(d, d->ruin, boot_2);
+    ledger_close(l);
+    d->clock.wall_ms += 60 * 1000;
+    l = start(d, d->ruin, boot_3); /* which charges nothing */
+    assert_int_equal(d->charged, 0);
+    assert_true(query_open(&q, d->ruin, err, sizeof err));
+    assert_true(query_last_loss(q, &loss, err, sizeof err));
+    assert_int_equal(loss.at_ms, KIT_NOW_MS + 5 * 60 * 1000);
+    assert_int_equal(loss.accounts, 2);
+    assert_int_equal(loss.messages, 2 * SESSIONS);
+    assert_int_equal(loss.recipients, 2 * SESSIONS + 7 * SESSIONS);
+    query_close(q);
     ledger_close(l);
 }
 
@@ -605,6 +636,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(averages_are_of_the_same_span),
+        cmocka_unit_test_setup_teardown(what_was_charged_is_kept_for_people,
+                                        desk_setup, desk_teardown),
         cmocka_unit_test_setup_teardown(what_may_have_been_in_flight_is_charged,
                                         desk_setup, desk_teardown),
         cmocka_unit_test_setup_teardown(

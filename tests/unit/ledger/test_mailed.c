@@ -59,7 +59,8 @@ start(void)
 
     book = kit_open(book_directory, &fixture_clock);
     if (quota_make(&quota, directory, &fixture.policy, &fixture_clock,
-                   ledger_newest_ms(book), err, sizeof err) != STATE_OK)
+                   &(struct quota_start){ledger_newest_ms(book), 0}, err,
+                   sizeof err) != STATE_OK)
         fail_msg("%s", err);
     assert_int_equal(
         ledger_mailed(book, (struct ledger_part){0, 1}, restore_one, &n),

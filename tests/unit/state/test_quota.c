@@ -26,9 +26,10 @@ quota_time_starts_no_lower_than_the_book(void **state)
 
     (void)state;
     quota_free(quota);
-    assert_int_equal(quota_make(&quota, directory, &fixture.policy,
-                                &fixture_clock, floor, err, sizeof err),
-                     STATE_OK);
+    assert_int_equal(
+        quota_make(&quota, directory, &fixture.policy, &fixture_clock,
+                   &(struct quota_start){floor, 0}, err, sizeof err),
+        STATE_OK);
     assert_true(quota_now_ms(quota) == floor);
     forecast(1, 0, 0, 100, &now_ms);
     assert_true(now_ms == floor); /* readers reckon alike */
@@ -45,16 +46,18 @@ quota_time_goes_on_after_a_restart(void **state)
     atomic_fetch_add(&fixture_wall_ms, (int64_t)DAY_MS);
     fixture_pass(10);
     quota_free(quota);
-    assert_int_equal(quota_make(&quota, directory, &fixture.policy,
-                                &fixture_clock, before_ms, err, sizeof err),
-                     STATE_OK);
+    assert_int_equal(
+        quota_make(&quota, directory, &fixture.policy, &fixture_clock,
+                   &(struct quota_start){before_ms, 0}, err, sizeof err),
+        STATE_OK);
     assert_true(quota_now_ms(quota) == before_ms + 10);
     /* Another boot: the file of the last one says nothing. */
     atomic_store(&fixture_boot_ms, 5);
     quota_free(quota);
-    assert_int_equal(quota_make(&quota, directory, &fixture.policy,
-                                &fixture_clock, before_ms, err, sizeof err),
-                     STATE_OK);
+    assert_int_equal(
+        quota_make(&quota, directory, &fixture.policy, &fixture_clock,
+                   &(struct quota_start){before_ms, 0}, err, sizeof err),
+        STATE_OK);
     assert_true(quota_now_ms(quota) == before_ms + DAY_MS + 10);
     atomic_fetch_sub(&fixture_wall_ms, (int64_t)DAY_MS);
 }
@@ -62,11 +65,12 @@ quota_time_goes_on_after_a_restart(void **state)
 static void
 an_impossible_floor_is_refused(void **state)
 {
+    const struct quota_start never = {.floor_ms = UINT64_MAX};
     struct quota *other = NULL;
 
     (void)state;
     assert_int_equal(quota_make(&other, directory, &fixture.policy,
-                                &fixture_clock, UINT64_MAX, err, sizeof err),
+                                &fixture_clock, &never, err, sizeof err),
                      STATE_ECORRUPT);
     assert_null(other);
     assert_non_null(strstr(err, "ledger"));

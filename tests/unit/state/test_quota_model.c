@@ -604,7 +604,8 @@ static void
 make_agent(void)
 {
     if (quota_make(&quota, directory, &fixture.policy, &fixture_clock,
-                   book.newest_ms, err, sizeof err) != STATE_OK)
+                   &(struct quota_start){book.newest_ms, 0}, err,
+                   sizeof err) != STATE_OK)
         fail_msg("%s", err);
 }
 

@@ -470,8 +470,9 @@ restart(void)
     uint64_t now_ms = quota_now_ms(quota), last[PEOPLE];
 
     quota_free(quota);
-    if (quota_make(&quota, directory, &fixture.policy, &fixture_clock, now_ms,
-                   err, sizeof err) != STATE_OK)
+    if (quota_make(&quota, directory, &fixture.policy, &fixture_clock,
+                   &(struct quota_start){now_ms, 0}, err,
+                   sizeof err) != STATE_OK)
         fail_msg("%s", err);
     for (unsigned i = 0; i < n_sends; i++)
         sends[i]->under_way = false;
