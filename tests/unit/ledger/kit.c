@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "policy/window.h"
+#include "tests/unit/ledger/torn_vfs.h"
 
 void
 kit_directory(char ret[KIT_PATH])
@@ -82,6 +83,41 @@ kit_digest(uint8_t fill)
 
     memset(d.octet, fill, sizeof d.octet);
     return d;
+}
+
+int
+kit_desk_setup(void **state)
+{
+    struct kit_desk *d = calloc(1, sizeof *d);
+
+    assert_non_null(d);
+    kit_directory(d->directory);
+    kit_clock_init(&d->clock, KIT_NOW_MS);
+    d->l = kit_open(d->directory, &d->clock.clock);
+    *state = d;
+    return 0;
+}
+
+int
+kit_desk_teardown(void **state)
+{
+    struct kit_desk *d = *state;
+
+    torn_vfs_fail_writes(0);
+    torn_vfs_fail_syncs(0);
+    torn_vfs_slow_syncs(0);
+    ledger_close(d->l);
+    kit_remove(d->directory);
+    torn_vfs_forget();
+    free(d);
+    return 0;
+}
+
+void
+kit_desk_reopen(struct kit_desk *d)
+{
+    ledger_close(d->l);
+    d->l = kit_open(d->directory, &d->clock.clock);
 }
 
 struct attempt

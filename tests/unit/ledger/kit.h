@@ -26,6 +26,16 @@ void kit_clock_init(struct kit_clock *c, uint64_t wall_ms);
 /* cmocka's failure when it cannot be opened. */
 struct ledger *kit_open(const char *directory, const struct clock *clock);
 
+/* A book of its own for each test, on a disk that works again afterwards. */
+struct kit_desk {
+    char directory[KIT_PATH];
+    struct kit_clock clock; /* at KIT_NOW_MS */
+    struct ledger *l;
+};
+int kit_desk_setup(void **state);
+int kit_desk_teardown(void **state);
+void kit_desk_reopen(struct kit_desk *d);
+
 struct attempt kit_attempt(uint64_t ticket, const char *recipient,
                            uint64_t account);
 struct attempt_result kit_result(int64_t row, enum outcome_kind k);

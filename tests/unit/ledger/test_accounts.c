@@ -7,53 +7,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "tests/unit/ledger/kit.h"
 #include "tests/unit/ledger/torn_vfs.h"
-
-struct desk {
-    char directory[KIT_PATH];
-    struct kit_clock clock;
-    struct ledger *l;
-};
-
-static int
-desk_setup(void **state)
-{
-    struct desk *d = calloc(1, sizeof *d);
-
-    if (d == NULL)
-        return -1;
-    kit_directory(d->directory);
-    kit_clock_init(&d->clock, KIT_NOW_MS);
-    d->l = kit_open(d->directory, &d->clock.clock);
-    *state = d;
-    return 0;
-}
-
-static int
-desk_teardown(void **state)
-{
-    struct desk *d = *state;
-
-    torn_vfs_fail_writes(0);
-    ledger_close(d->l);
-    kit_remove(d->directory);
-    torn_vfs_forget();
-    free(d);
-    return 0;
-}
-
-static void
-reopen(struct desk *d)
-{
-    ledger_close(d->l);
-    d->l = kit_open(d->directory, &d->clock.clock);
-}
 
 /* ---- what a reader of the book is told, as text ---- */
 
@@ -78,7 +37,8 @@ tell_observed(void *cookie, uint64_t account, const char *identity,
               uint64_t at_ms)
 {
     tell(cookie, "%d %s %s/%d h %d at %d; ", (int)account, identity,
-         dimension_name(d), (int)(window_ms / 3600000), (int)units, (int)at_ms);
+         dimension_name(d), (int)(window_ms / 3600000), (int)units,
+         (int)(at_ms - KIT_NOW_MS));
 }
 
 static void
@@ -101,7 +61,7 @@ tell_state(void *cookie, uint64_t account, const char *identity,
 }
 
 static void
-assert_observed(struct desk *d, const char *want)
+assert_observed(struct kit_desk *d, const char *want)
 {
     struct told t = {""};
 
@@ -110,7 +70,7 @@ assert_observed(struct desk *d, const char *want)
 }
 
 static void
-assert_diverts(struct desk *d, const char *want)
+assert_diverts(struct kit_desk *d, const char *want)
 {
     struct told t = {""};
 
@@ -119,7 +79,7 @@ assert_diverts(struct desk *d, const char *want)
 }
 
 static void
-assert_states(struct desk *d, const char *want)
+assert_states(struct kit_desk *d, const char *want)
 {
     struct told t = {""};
 
@@ -136,7 +96,7 @@ name_of(uint64_t account)
 }
 
 static void
-set_state(struct desk *d, uint64_t account, enum account_state s,
+set_state(struct kit_desk *d, uint64_t account, enum account_state s,
           uint64_t until_ms, uint32_t rests)
 {
     assert_int_equal(ledger_set_state(d->l, name_of(account), account, s,
@@ -144,12 +104,13 @@ set_state(struct desk *d, uint64_t account, enum account_state s,
                      LEDGER_OK);
 }
 
+/* at_ms: after KIT_NOW_MS, as it is told too. */
 static struct observation
 observation(uint64_t at_ms, uint64_t messages, uint64_t recipients)
 {
     return (struct observation){
         .id = 42,
-        .at_ms = at_ms,
+        .at_ms = KIT_NOW_MS + at_ms,
         .n = 2,
         .window = {{DIM_MESSAGES, KIT_DAY_MS, 2000, messages},
                    {DIM_RECIPIENTS, KIT_DAY_MS, 10000, recipients}}};
@@ -160,7 +121,7 @@ observation(uint64_t at_ms, uint64_t messages, uint64_t recipients)
 static void
 the_newest_observation_is_kept(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
     struct observation o = observation(1000, 500, 900);
 
     assert_int_equal(ledger_observe(d->l, "sales@example.com", &o, false),
@@ -169,7 +130,7 @@ the_newest_observation_is_kept(void **state)
     o.n = 1;
     assert_int_equal(ledger_observe(d->l, "sales@example.com", &o, false),
                      LEDGER_OK);
-    reopen(d);
+    kit_desk_reopen(d);
     assert_observed(d, "42 sales@example.com messages/24 h 400 at 2000; "
                        "42 sales@example.com recipients/24 h 900 at 1000; ");
     assert_int_equal(ledger_observe(d->l, "sales@example.com", &o, true),
@@ -180,7 +141,7 @@ the_newest_observation_is_kept(void **state)
 static bool
 is_pruned(void *cookie)
 {
-    const struct desk *d = cookie;
+    const struct kit_desk *d = cookie;
 
     return kit_number(d->directory, "SELECT count(*) FROM observed") == 1;
 }
@@ -190,8 +151,8 @@ is_pruned(void *cookie)
 static void
 an_observation_ends_with_its_time(void **state)
 {
-    struct desk *d = *state;
-    struct observation o = observation(KIT_NOW_MS, 500, 900);
+    struct kit_desk *d = *state;
+    struct observation o = observation(0, 500, 900);
     struct taken t = kit_charge(42, KIT_NOW_MS + 31 * KIT_DAY_MS, 1);
     struct attempt a = kit_attempt(1, "a@x", 42);
     int64_t row;
@@ -200,7 +161,7 @@ an_observation_ends_with_its_time(void **state)
     ledger_observe(d->l, "sales@example.com", &o, false);
     d->clock.wall_ms += (int64_t)(31 * KIT_DAY_MS);
     assert_int_equal(ledger_begin(d->l, &a, 1, &t, &row), LEDGER_OK);
-    reopen(d); /* looks for old rows at once */
+    kit_desk_reopen(d); /* looks for old rows at once */
     assert_true(kit_wait(is_pruned, d));
     assert_int_equal(kit_number(d->directory, "SELECT window_ms FROM observed"),
                      40 * KIT_DAY_MS);
@@ -211,7 +172,7 @@ an_observation_ends_with_its_time(void **state)
 static void
 diverts_outlive_the_agent(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
 
     assert_diverts(d, "");
     assert_int_equal(ledger_set_divert(d->l, "sales@example.com", 42,
@@ -220,7 +181,7 @@ diverts_outlive_the_agent(void **state)
     assert_int_equal(
         ledger_set_divert(d->l, "ann@example.com", 44, "news@example.com", 43),
         LEDGER_OK);
-    reopen(d);
+    kit_desk_reopen(d);
     assert_diverts(d, "42 sales@example.com to 43 news@example.com; "
                       "44 ann@example.com to 43 news@example.com; ");
     ledger_set_divert(d->l, "sales@example.com", 42, "bob@example.com", 45);
@@ -229,7 +190,7 @@ diverts_outlive_the_agent(void **state)
                       "44 ann@example.com to 43 news@example.com; ");
     ledger_set_divert(d->l, "sales@example.com", 42, "", 0);
     ledger_set_divert(d->l, "sales@example.com", 42, "", 0);
-    reopen(d);
+    kit_desk_reopen(d);
     assert_diverts(d, "44 ann@example.com to 43 news@example.com; ");
 }
 
@@ -240,7 +201,7 @@ diverts_outlive_the_agent(void **state)
 static void
 gmail_accepts_again(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
 
     set_state(d, 1, ACCOUNT_COOLING, 1000, 3);
     set_state(d, 2, ACCOUNT_COOLING, 1001, 4);
@@ -249,7 +210,7 @@ gmail_accepts_again(void **state)
     set_state(d, 5, ACCOUNT_NEEDS_LOGIN, 0, 0);
     for (uint64_t account = 1; account <= 6; account++)
         ledger_rested(d->l, account, 1000);
-    reopen(d);
+    kit_desk_reopen(d);
     assert_states(d, "2 cooling until 1001, 4 rests; "
                      "4 paused until 0, 0 rests; "
                      "5 needs_login until 0, 0 rests; ");
@@ -258,7 +219,7 @@ gmail_accepts_again(void **state)
 /* ---- what is forgotten ---- */
 
 static void
-spend(struct desk *d, uint64_t account)
+spend(struct kit_desk *d, uint64_t account)
 {
     struct attempt a = kit_attempt(account, "a@x", account);
     struct taken charge = kit_charge(account, KIT_NOW_MS, 3);
@@ -271,7 +232,7 @@ spend(struct desk *d, uint64_t account)
 static void
 a_reset_forgets_one_account(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
     struct observation o = observation(1000, 500, 900);
     uint64_t newest_ms;
 
@@ -289,7 +250,7 @@ a_reset_forgets_one_account(void **state)
     assert_int_equal(ledger_forget(d->l, 42), LEDGER_OK);
     assert_int_equal(kit_spent(d->l, 42, DIM_MESSAGES), 0);
     assert_int_equal(kit_spent(d->l, 42, DIM_RECIPIENTS), 0);
-    reopen(d);
+    kit_desk_reopen(d);
     assert_int_equal(kit_spent(d->l, 42, DIM_MESSAGES), 0);
     assert_true(kit_spent(d->l, 41, DIM_MESSAGES) > 0);
     assert_true(kit_spent(d->l, 43, DIM_MESSAGES) > 0);
@@ -316,7 +277,7 @@ a_reset_forgets_one_account(void **state)
 static void
 what_lands_after_a_reset_counts(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
     struct attempt a = kit_attempt(1, "a@x", 42);
     struct taken charge = kit_charge(42, KIT_NOW_MS, 3);
     struct attempt_result r;
@@ -334,7 +295,7 @@ what_lands_after_a_reset_counts(void **state)
 static void
 a_bad_disk_loses_nothing(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
     struct observation o = observation(1000, 500, 900);
     uint64_t start_ms = clock_boot_ms(&clock_real);
 
@@ -352,14 +313,15 @@ a_bad_disk_loses_nothing(void **state)
     assert_true(clock_boot_ms(&clock_real) - start_ms < 10000);
     torn_vfs_fail_writes(0);
     assert_true(kit_wait_ok(d->l, true));
-    reopen(d);
+    kit_desk_reopen(d);
     assert_int_equal(kit_spent(d->l, 42, DIM_MESSAGES), 0);
     assert_observed(d, "42 sales@example.com messages/24 h 500 at 1000; "
                        "42 sales@example.com recipients/24 h 900 at 1000; ");
     assert_diverts(d, "42 sales@example.com to 43 news@example.com; ");
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, desk_setup, desk_teardown)
+#define TEST(f) \
+    cmocka_unit_test_setup_teardown(f, kit_desk_setup, kit_desk_teardown)
 
 int
 main(void)

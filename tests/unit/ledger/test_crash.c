@@ -35,6 +35,7 @@ enum {
     KILLS = 300,
     CUTS = 120,
     THREADS = 4,
+    ACCOUNTS = 7,
     TICKETS = 200000, /* of all lives together */
 };
 
@@ -60,7 +61,7 @@ witness_new(void)
 static uint64_t
 account_of(uint64_t ticket)
 {
-    return 1 + ticket % 7;
+    return 1 + ticket % ACCOUNTS;
 }
 
 /* Every ticket has two recipients; it ends by its number. */
@@ -134,6 +135,56 @@ column(sqlite3_stmt *st, uint64_t ticket, const char *outcome)
     return n;
 }
 
+struct spent {
+    int64_t recipients[ACCOUNTS], messages[ACCOUNTS];
+};
+
+static void
+add_up(void *cookie, uint64_t account, const char *identity, enum dimension d,
+       uint64_t window_ms, uint64_t bucket, uint64_t units)
+{
+    struct spent *s = cookie;
+
+    (void)identity;
+    (void)bucket;
+    if (window_ms != KIT_DAY_MS || account < 1 || account > ACCOUNTS)
+        return;
+    if (d == DIM_RECIPIENTS)
+        s->recipients[account - 1] += (int64_t)units;
+    else if (d == DIM_MESSAGES)
+        s->messages[account - 1] += (int64_t)units;
+}
+
+static void
+assert_spent_is_what_rows_cost(struct ledger *l, sqlite3 *db)
+{
+    int64_t rows[ACCOUNTS] = {0};
+    struct spent spent = {0};
+    sqlite3_stmt *st = NULL;
+
+    assert_int_equal(
+        sqlite3_prepare_v2(db,
+                           "SELECT account, count(*), outcome = 'sending' FROM"
+                           " attempt WHERE outcome IN ('sent', 'in_doubt',"
+                           " 'sending') GROUP BY account, outcome = 'sending'",
+                           -1, &st, NULL),
+        SQLITE_OK);
+    while (sqlite3_step(st) == SQLITE_ROW) {
+        int64_t account = sqlite3_column_int64(st, 0);
+
+        assert_int_equal(sqlite3_column_int(st, 2), 0);
+        if (account >= 1 && account <= ACCOUNTS)
+            rows[account - 1] = sqlite3_column_int64(st, 1);
+    }
+    sqlite3_finalize(st);
+    assert_int_equal(
+        ledger_spent(l, (struct ledger_part){0, 1}, add_up, &spent), LEDGER_OK);
+    for (int i = 0; i < ACCOUNTS; i++) {
+        assert_int_equal(spent.recipients[i], rows[i]);
+        assert_int_equal(spent.messages[i], rows[i] / 2);
+    }
+}
+
 /* acknowledged: a copy of finished[], taken before the crash; from: the first
  * ticket worth a look. */
 static void
@@ -168,23 +219,8 @@ inspect(const char *directory, const uint8_t *acknowledged, uint64_t from,
         assert_int_equal(column(st, t, word[acknowledged[t] - 1]), 2);
     }
     sqlite3_finalize(st);
+    assert_spent_is_what_rows_cost(l, db);
     sqlite3_close(db);
-
-    assert_int_equal(kit_number(directory, "SELECT count(*) FROM attempt"
-                                           " WHERE outcome = 'sending'"),
-                     0);
-    for (uint64_t account = 1; account <= 7; account++) {
-        char sql[256];
-
-        snprintf(sql, sizeof sql,
-                 "SELECT count(*) FROM attempt WHERE account = %u"
-                 " AND outcome IN ('sent', 'in_doubt')",
-                 (unsigned)account);
-        int64_t rows = kit_number(directory, sql);
-
-        assert_int_equal(kit_spent(l, account, DIM_RECIPIENTS), rows);
-        assert_int_equal(kit_spent(l, account, DIM_MESSAGES), rows / 2);
-    }
     ledger_close(l);
 }
 
@@ -444,6 +480,9 @@ main(void)
         cmocka_unit_test(a_truncated_wal_keeps_a_beginning),
     };
 
+    /* What an fsync covers is torn_vfs's to say; a real one takes long. */
+    if (access("/dev/shm", W_OK) == 0)
+        setenv("TMPDIR", "/dev/shm", 0);
     torn_vfs_install();
     return cmocka_run_group_tests_name("ledger/crash", tests, NULL, NULL);
 }

@@ -20,48 +20,6 @@
 #include "tests/unit/ledger/kit.h"
 #include "tests/unit/ledger/torn_vfs.h"
 
-struct desk {
-    char directory[KIT_PATH];
-    struct kit_clock clock;
-    struct ledger *l;
-};
-
-static int
-room_setup(void **state)
-{
-    struct desk *r = calloc(1, sizeof *r);
-
-    if (r == NULL)
-        return -1;
-    kit_directory(r->directory);
-    kit_clock_init(&r->clock, KIT_NOW_MS);
-    r->l = kit_open(r->directory, &r->clock.clock);
-    *state = r;
-    return 0;
-}
-
-static int
-room_teardown(void **state)
-{
-    struct desk *r = *state;
-
-    torn_vfs_fail_writes(0);
-    torn_vfs_fail_syncs(0);
-    torn_vfs_slow_syncs(0);
-    ledger_close(r->l);
-    kit_remove(r->directory);
-    torn_vfs_forget();
-    free(r);
-    return 0;
-}
-
-static void
-reopen(struct desk *r)
-{
-    ledger_close(r->l);
-    r->l = kit_open(r->directory, &r->clock.clock);
-}
-
 static int64_t
 begin_one(struct ledger *l, uint64_t ticket, const char *recipient,
           const struct taken *charge)
@@ -163,15 +121,15 @@ static void
 seen_knows_each_past(void **state)
 {
     for (size_t i = 0; i < sizeof seen_rows / sizeof *seen_rows; i++) {
-        struct desk *r = *state;
+        struct kit_desk *r = *state;
 
         print_message("  %s\n", seen_rows[i].name);
         take_steps(r->l, seen_rows[i].steps);
         ask(r->l, &seen_rows[i]);
-        reopen(r); /* from the tables alone */
+        kit_desk_reopen(r); /* from the tables alone */
         ask(r->l, &seen_rows[i]);
-        room_teardown(state);
-        room_setup(state);
+        kit_desk_teardown(state);
+        kit_desk_setup(state);
     }
 }
 
@@ -179,7 +137,7 @@ seen_knows_each_past(void **state)
 static void
 seen_knows_what_waits(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct digest same = kit_digest(7), other = kit_digest(8);
     int64_t row = begin_one(r->l, 5, "r@x", NULL);
     struct attempt noted = kit_attempt(6, "r@x", 42);
@@ -214,7 +172,7 @@ seen_knows_what_waits(void **state)
 static void
 a_flight_is_charged_and_settled(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct taken charge = kit_charge(42, KIT_NOW_MS, 3);
     struct taken less = kit_charge(42, KIT_NOW_MS, 2);
     const char *rcpt[3] = {"a@x", "b@x", "c@x"};
@@ -246,7 +204,7 @@ a_flight_is_charged_and_settled(void **state)
 static void
 finishing_twice_changes_nothing(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct taken t = kit_charge(42, KIT_NOW_MS, 1);
     int64_t one = begin_one(r->l, 1, "a@x", &t);
     int64_t two = begin_one(r->l, 2, "a@x", &t);
@@ -264,7 +222,7 @@ finishing_twice_changes_nothing(void **state)
 static void
 never_below_zero(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct taken t = kit_charge(42, KIT_NOW_MS, 2);
     struct taken more = kit_charge(42, KIT_NOW_MS, 50);
     int64_t row = begin_one(r->l, 1, "a@x", &t);
@@ -279,7 +237,7 @@ never_below_zero(void **state)
 static void
 only_buckets_that_count(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     uint64_t now = KIT_NOW_MS;
     struct taken t = kit_charge(42, now - KIT_DAY_MS * 145 / 144 - 1, 1);
 
@@ -309,7 +267,7 @@ only_buckets_that_count(void **state)
 static void
 newest_time_survives(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct taken t = kit_charge(42, KIT_NOW_MS + 5000, 1);
 
     assert_int_equal(ledger_newest_ms(r->l), 0);
@@ -317,7 +275,7 @@ newest_time_survives(void **state)
     t = kit_charge(42, KIT_NOW_MS, 1);
     begin_one(r->l, 2, "a@x", &t);
     assert_int_equal(ledger_newest_ms(r->l), KIT_NOW_MS + 5000);
-    reopen(r);
+    kit_desk_reopen(r);
     assert_int_equal(ledger_newest_ms(r->l), KIT_NOW_MS + 5000);
 }
 
@@ -326,7 +284,7 @@ newest_time_survives(void **state)
 static void
 ids_are_kept_bit_for_bit(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     static const uint64_t id[] = {1, INT64_MAX, (uint64_t)INT64_MAX + 1,
                                   UINT64_MAX};
 
@@ -347,7 +305,7 @@ ids_are_kept_bit_for_bit(void **state)
 static void
 long_texts_are_cut_keys_are_not(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     char recipient[3001] = "", reply[3001];
     struct attempt a = kit_attempt(1, recipient, 42);
     struct attempt_result res = kit_result(0, OUTCOME_SENT);
@@ -408,14 +366,14 @@ note_state(void *cookie, uint64_t account, const char *identity,
 static void
 a_pause_stays_in_the_book(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct state_seen seen = {0};
 
     ledger_set_state(r->l, "sales@example.com", 42, ACCOUNT_PAUSED, 0, "me", 0);
     assert_int_equal(ledger_set_state(r->l, "sales@example.com", 42,
                                       ACCOUNT_COOLING, 99, "454", 1),
                      LEDGER_OK);
-    reopen(r);
+    kit_desk_reopen(r);
     assert_int_equal(ledger_states(r->l, note_state, &seen), LEDGER_OK);
     assert_int_equal(seen.n, 1);
     assert_int_equal(seen.state, ACCOUNT_PAUSED);
@@ -425,7 +383,7 @@ a_pause_stays_in_the_book(void **state)
 static void
 account_states_outlive_the_agent(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
 
     for (unsigned s = ACCOUNT_OK + 1; s < ACCOUNT_STATES; s++) {
         struct state_seen seen = {0};
@@ -436,7 +394,7 @@ account_states_outlive_the_agent(void **state)
             ledger_set_state(r->l, "sales@example.com", 42,
                              (enum account_state)s, 99, "daily limit", s),
             LEDGER_OK);
-        reopen(r);
+        kit_desk_reopen(r);
         assert_int_equal(ledger_states(r->l, note_state, &seen), LEDGER_OK);
         assert_int_equal(seen.n, 1);
         assert_int_equal(seen.account, 42);
@@ -479,7 +437,7 @@ note_waiting(void *cookie, uint64_t ticket, uint64_t account,
 }
 
 static void
-try(struct desk *r, uint64_t ms, uint64_t ticket, const char *rcpt,
+try(struct kit_desk *r, uint64_t ms, uint64_t ticket, const char *rcpt,
     uint64_t account, enum outcome_kind k)
 {
     struct attempt a = kit_attempt(ticket, rcpt, account);
@@ -493,7 +451,7 @@ try(struct desk *r, uint64_t ms, uint64_t ticket, const char *rcpt,
 static void
 waiting_is_what_was_put_off_last(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct waiting_seen w = {0};
     uint64_t t = KIT_NOW_MS;
 
@@ -525,13 +483,13 @@ waiting_is_what_was_put_off_last(void **state)
 static void
 recover_leaves_no_sending(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     uint64_t n = 99;
     enum ledger_seen s;
 
     begin_one(r->l, 1, "a@x", NULL);
     begin_one(r->l, 2, "a@x", NULL);
-    reopen(r);
+    kit_desk_reopen(r);
     int64_t mine = begin_one(r->l, 3, "a@x", NULL);
 
     assert_int_equal(ledger_recover(r->l, &n), LEDGER_OK);
@@ -565,7 +523,7 @@ count_is(void *cookie)
 static void
 old_rows_go_in_batches(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct count_wanted attempts = {r->directory,
                                     "SELECT count(*) FROM attempt", 3};
     struct count_wanted spent = {r->directory, "SELECT count(*) FROM spent", 3};
@@ -586,7 +544,7 @@ old_rows_go_in_batches(void **state)
     t = kit_charge(42, KIT_NOW_MS + 36 * KIT_DAY_MS, 1);
     begin_one(r->l, 5001, "a@x", &t);
     begin_one(r->l, 5002, "a@x", &t);
-    reopen(r);
+    kit_desk_reopen(r);
     begin_one(r->l, 5003, "a@x", &t);
     assert_true(kit_wait(count_is, &attempts));
     assert_true(kit_wait(count_is, &spent));
@@ -596,12 +554,12 @@ old_rows_go_in_batches(void **state)
 static void
 a_wrong_clock_prunes_nothing(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct taken t = kit_charge(42, KIT_NOW_MS, 1);
 
     begin_one(r->l, 1, "a@x", &t);
     r->clock.wall_ms += (int64_t)(3650 * KIT_DAY_MS);
-    reopen(r);
+    kit_desk_reopen(r);
     for (unsigned i = 0; i < 20; i++) {
         begin_one(r->l, 2 + i, "a@x", &t);
         usleep(5000);
@@ -626,7 +584,7 @@ files_are_not_for_everybody(void **state)
 {
     static const char *const file[] = {"ledger.db", "ledger.db-wal",
                                        "ledger.db-shm", "ledger.lock"};
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
 
     for (size_t i = 0; i < sizeof mode_rows / sizeof *mode_rows; i++) {
         char directory[KIT_PATH];
@@ -699,7 +657,7 @@ worker_main(void *cookie)
 static void
 many_threads_share_their_fsyncs(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     pthread_t thread[THREADS];
     struct worker w[THREADS];
     struct ledger_stats before, s;
@@ -744,7 +702,7 @@ many_threads_share_their_fsyncs(void **state)
 static void
 fsyncs_come_with_results_only(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     int64_t row[50];
     uint64_t before;
 
@@ -785,7 +743,7 @@ words_are_those_of_the_log(void **state)
 static void
 nothing_to_do_is_done_at_once(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct attempt_result res = kit_result(0, OUTCOME_DEFERRED);
 
     assert_int_equal(ledger_finish(r->l, &res, 1, NULL, NULL, 10000),
@@ -795,7 +753,8 @@ nothing_to_do_is_done_at_once(void **state)
     ledger_close(NULL);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, room_setup, room_teardown)
+#define TEST(f) \
+    cmocka_unit_test_setup_teardown(f, kit_desk_setup, kit_desk_teardown)
 
 int
 main(void)

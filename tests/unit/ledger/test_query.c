@@ -19,12 +19,6 @@
 #include "milter/ledger/query.h"
 #include "tests/unit/ledger/kit.h"
 
-struct desk {
-    char directory[KIT_PATH];
-    struct kit_clock clock;
-    struct ledger *l;
-};
-
 /* Six attempts, told apart by their tickets 1..6, a second each. */
 static int
 desk_setup(void **state)
@@ -41,13 +35,10 @@ desk_setup(void **state)
         {"Q3", "", "c@x", "", "", 0, OUTCOME_DEFERRED},
         {"Q4", "s@e.com", "a@x", "<4@e>", "sales@e.com", 7, OUTCOME_SENT},
     };
-    struct desk *d = calloc(1, sizeof *d);
+    struct kit_desk *d;
 
-    if (d == NULL)
-        return -1;
-    kit_directory(d->directory);
-    kit_clock_init(&d->clock, KIT_NOW_MS);
-    d->l = kit_open(d->directory, &d->clock.clock);
+    kit_desk_setup(state);
+    d = *state;
     for (unsigned i = 0; i < 6; i++) {
         struct attempt a = kit_attempt(i + 1, past[i].recipient, 0);
         struct attempt_result res;
@@ -65,18 +56,6 @@ desk_setup(void **state)
                          LEDGER_OK);
         d->clock.wall_ms += 1000;
     }
-    *state = d;
-    return 0;
-}
-
-static int
-desk_teardown(void **state)
-{
-    struct desk *d = *state;
-
-    ledger_close(d->l);
-    kit_remove(d->directory);
-    free(d);
     return 0;
 }
 
@@ -129,7 +108,7 @@ static const struct row {
 static void
 filters_each_row(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
     struct query *q = NULL;
     char err[1024] = "";
 
@@ -148,7 +127,7 @@ filters_each_row(void **state)
 static void
 a_row_has_all_its_columns(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
     struct query *q = NULL;
     struct got g = {.n = 0};
     struct query_filter f = {.ticket = 2};
@@ -170,7 +149,7 @@ a_row_has_all_its_columns(void **state)
 static void
 the_caller_can_stop(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
     struct query *q = NULL;
     struct got g = {.stop_after = 2};
     struct query_filter f = {0};
@@ -183,7 +162,7 @@ the_caller_can_stop(void **state)
 }
 
 static int64_t
-oldest_waiting(struct desk *d, uint64_t account, int64_t since_ms)
+oldest_waiting(struct kit_desk *d, uint64_t account, int64_t since_ms)
 {
     struct query *q = NULL;
     int64_t ms = -1;
@@ -199,7 +178,7 @@ oldest_waiting(struct desk *d, uint64_t account, int64_t since_ms)
 static void
 who_waits_longest(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
     struct attempt a = kit_attempt(3, "a@x", 8);
     struct attempt_result res;
     int64_t row;
@@ -231,7 +210,7 @@ who_waits_longest(void **state)
 static bool
 write_meanwhile(void *cookie, const struct query_row *r)
 {
-    struct desk *d = cookie;
+    struct kit_desk *d = cookie;
     struct attempt a = kit_attempt(r->ticket + 100, "a@x", 7);
     int64_t row;
 
@@ -244,7 +223,7 @@ write_meanwhile(void *cookie, const struct query_row *r)
 static void
 a_slow_caller_holds_nothing_up(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
     struct query *q = NULL;
     struct query_filter f = {0};
     char err[1024];
@@ -260,7 +239,7 @@ a_slow_caller_holds_nothing_up(void **state)
 static void
 many_rows_come_whole(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
     struct query *q = NULL;
     struct got g = {.n = 0};
     struct query_filter f = {.limit = 200000};
@@ -305,7 +284,7 @@ static const struct text_row {
 static void
 texts_of_strangers_are_harmless(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
     struct query *q = NULL;
     char err[1024];
 
@@ -346,7 +325,7 @@ assert_no_query(const char *directory, const char *word)
 static void
 says_why_it_cannot_open(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
     char path[KIT_PATH + 32];
     FILE *f;
 
@@ -370,7 +349,7 @@ says_why_it_cannot_open(void **state)
 
 /* As a user who can read the three files and write none. */
 static int
-read_as_nobody(const struct desk *d)
+read_as_nobody(const struct kit_desk *d)
 {
     int status;
     pid_t pid = fork();
@@ -400,7 +379,7 @@ read_as_nobody(const struct desk *d)
 }
 
 static void
-set_modes(const struct desk *d, mode_t mode)
+set_modes(const struct kit_desk *d, mode_t mode)
 {
     static const char *const file[] = {"ledger.db", "ledger.db-wal",
                                        "ledger.db-shm"};
@@ -416,7 +395,7 @@ set_modes(const struct desk *d, mode_t mode)
 static void
 reading_needs_no_right_to_write(void **state)
 {
-    struct desk *d = *state;
+    struct kit_desk *d = *state;
 
     if (geteuid() != 0)
         skip();
@@ -430,7 +409,8 @@ reading_needs_no_right_to_write(void **state)
     assert_int_equal(read_as_nobody(d), 4); /* and says what it needs */
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, desk_setup, desk_teardown)
+#define TEST(f) \
+    cmocka_unit_test_setup_teardown(f, desk_setup, kit_desk_teardown)
 
 int
 main(void)

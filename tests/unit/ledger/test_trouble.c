@@ -1,4 +1,4 @@
-/* tests/unit/ledger/test_trouble.c - mirrors milter/ledger/ledger_writer.c and
+/* tests/unit/ledger/test_trouble.c - mirrors milter/ledger/ledger_round.c and
  * ledger_sql_open.c: what the book does on bad days.
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -25,43 +25,8 @@
 #include "tests/unit/ledger/kit.h"
 #include "tests/unit/ledger/torn_vfs.h"
 
-struct desk {
-    char directory[KIT_PATH];
-    struct kit_clock clock;
-    struct ledger *l;
-};
-
-static int
-desk_setup(void **state)
-{
-    struct desk *r = calloc(1, sizeof *r);
-
-    if (r == NULL)
-        return -1;
-    kit_directory(r->directory);
-    kit_clock_init(&r->clock, KIT_NOW_MS);
-    r->l = kit_open(r->directory, &r->clock.clock);
-    *state = r;
-    return 0;
-}
-
-static int
-desk_teardown(void **state)
-{
-    struct desk *r = *state;
-
-    torn_vfs_fail_writes(0);
-    torn_vfs_fail_syncs(0);
-    torn_vfs_slow_syncs(0);
-    ledger_close(r->l);
-    kit_remove(r->directory);
-    torn_vfs_forget();
-    free(r);
-    return 0;
-}
-
 static void
-path_of(const struct desk *r, const char *name, char ret[KIT_PATH + 32])
+path_of(const struct kit_desk *r, const char *name, char ret[KIT_PATH + 32])
 {
     snprintf(ret, KIT_PATH + 32, "%s/%s", r->directory, name);
 }
@@ -85,7 +50,7 @@ finish(struct ledger *l, int64_t row, enum outcome_kind k,
 }
 
 static int64_t
-count(const struct desk *r, const char *outcome)
+count(const struct kit_desk *r, const char *outcome)
 {
     char sql[128];
 
@@ -124,7 +89,7 @@ results_outlive_a_bad_disk(void **state)
 {
     for (size_t i = 0; i < sizeof fault_rows / sizeof *fault_rows; i++) {
         const struct fault_row *t = &fault_rows[i];
-        struct desk *r = *state;
+        struct kit_desk *r = *state;
         struct taken charge = kit_charge(42, KIT_NOW_MS, 1);
         int64_t kept[3] = {0}, other = -7;
         uint64_t start;
@@ -163,15 +128,15 @@ results_outlive_a_bad_disk(void **state)
         assert_int_equal(
             kit_number(r->directory, "SELECT count(*) FROM account_state"), 1);
         assert_int_equal(begin(r->l, 10, &charge, &other), LEDGER_OK);
-        desk_teardown(state);
-        desk_setup(state);
+        kit_desk_teardown(state);
+        kit_desk_setup(state);
     }
 }
 
 static void *
 begin_main(void *cookie)
 {
-    struct desk *r = cookie;
+    struct kit_desk *r = cookie;
     struct taken charge = kit_charge(42, KIT_NOW_MS, 1);
     int64_t row;
 
@@ -183,7 +148,7 @@ begin_main(void *cookie)
 static void
 a_begin_of_unknown_end_is_undone(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct taken charge = kit_charge(42, KIT_NOW_MS, 1);
     pthread_t thread;
     int64_t row[2];
@@ -214,7 +179,7 @@ a_begin_of_unknown_end_is_undone(void **state)
 static void
 a_begin_that_nobody_waits_for_is_undone(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct taken charge = kit_charge(42, KIT_NOW_MS, 1);
     int64_t row, other;
 
@@ -240,7 +205,7 @@ a_begin_that_nobody_waits_for_is_undone(void **state)
 static void
 closing_in_trouble_ends(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     int64_t row;
     uint64_t n;
 
@@ -259,7 +224,7 @@ closing_in_trouble_ends(void **state)
 static void
 closing_writes_what_waits(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     int64_t row[100];
 
     for (unsigned i = 0; i < 100; i++)
@@ -275,7 +240,7 @@ closing_writes_what_waits(void **state)
 static void
 a_real_full_disk(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     char filler[KIT_PATH + 32];
     static uint8_t block[65536];
     struct taken charge = kit_charge(42, KIT_NOW_MS, 1);
@@ -327,7 +292,7 @@ a_real_full_disk(void **state)
 static void
 one_agent_for_each_book(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct ledger *second = NULL;
     char err[1024] = "";
     int64_t row;
@@ -344,7 +309,7 @@ one_agent_for_each_book(void **state)
 static void
 a_locked_book_is_waited_for(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     char path[KIT_PATH + 32];
     sqlite3 *db = NULL;
     int64_t row, other;
@@ -370,7 +335,7 @@ a_locked_book_is_waited_for(void **state)
 static void
 a_long_reader_stops_nobody(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     char path[KIT_PATH + 32];
     sqlite3 *db = NULL;
     struct ledger_stats s;
@@ -411,7 +376,7 @@ a_vanished_file_is_replaced(void **state)
 {
     for (size_t i = 0; i < sizeof vanish_rows / sizeof *vanish_rows; i++) {
         const struct vanish_row *t = &vanish_rows[i];
-        struct desk *r = *state;
+        struct kit_desk *r = *state;
         struct taken charge = kit_charge(42, KIT_NOW_MS, 1);
         int64_t old, flying, next;
         enum ledger_seen s;
@@ -440,8 +405,8 @@ a_vanished_file_is_replaced(void **state)
         assert_int_equal(s, SEEN_SENT);
         assert_int_equal(ledger_seen(r->l, 1, "a@x", NULL, &s), LEDGER_OK);
         assert_int_equal(s, t->want_old ? SEEN_SENT : SEEN_NEVER);
-        desk_teardown(state);
-        desk_setup(state);
+        kit_desk_teardown(state);
+        kit_desk_setup(state);
     }
 }
 
@@ -458,7 +423,7 @@ write_file(const char *path, const void *data, size_t len)
 }
 
 static void
-assert_refused(struct desk *r, const char *word)
+assert_refused(struct kit_desk *r, const char *word)
 {
     struct ledger *l = NULL;
     char err[1024] = "";
@@ -490,7 +455,7 @@ a_foreign_file_is_left_alone(void **state)
 {
     for (size_t i = 0; i < sizeof foreign_rows / sizeof *foreign_rows; i++) {
         const struct foreign_row *t = &foreign_rows[i];
-        struct desk *r = *state;
+        struct kit_desk *r = *state;
         char path[KIT_PATH + 32], *now;
         FILE *f;
 
@@ -513,8 +478,8 @@ a_foreign_file_is_left_alone(void **state)
             fclose(f);
             free(now);
         }
-        desk_teardown(state);
-        desk_setup(state);
+        kit_desk_teardown(state);
+        kit_desk_setup(state);
     }
 }
 
@@ -523,7 +488,7 @@ a_foreign_file_is_left_alone(void **state)
 static void
 a_damaged_file_never_crashes(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     char path[KIT_PATH + 32], beside[KIT_PATH + 32];
     uint8_t *good;
     size_t size;
@@ -596,7 +561,7 @@ a_damaged_file_never_crashes(void **state)
 static void
 damage_found_later_stops_sending(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     char path[KIT_PATH + 32], text[1024] = "";
     static const uint8_t junk[4096] = {0xff, 0xff, 0xff};
     int64_t row;
@@ -629,7 +594,7 @@ damage_found_later_stops_sending(void **state)
 static void
 a_directory_we_cannot_write(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     int status;
     pid_t pid;
 
@@ -661,7 +626,7 @@ a_directory_we_cannot_write(void **state)
 static void
 a_directory_that_is_not_there(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct ledger *l = NULL;
     char err[1024] = "", where[KIT_PATH + 32], *far;
 
@@ -683,7 +648,7 @@ a_directory_that_is_not_there(void **state)
 static void
 an_empty_file_becomes_a_book(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     char path[KIT_PATH + 32];
     int64_t row;
 
@@ -699,7 +664,7 @@ an_empty_file_becomes_a_book(void **state)
 static void
 notes_are_spared_first(void **state)
 {
-    struct desk *r = *state;
+    struct kit_desk *r = *state;
     struct ledger_stats s;
     int64_t row;
 
@@ -724,7 +689,8 @@ notes_are_spared_first(void **state)
     assert_true(count(r, "deferred") < 12000);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, desk_setup, desk_teardown)
+#define TEST(f) \
+    cmocka_unit_test_setup_teardown(f, kit_desk_setup, kit_desk_teardown)
 
 int
 main(void)

@@ -734,31 +734,6 @@ limits_changed_while_the_agent_was_down(void **state)
     assert_int_equal(v.window[3].used, 11);
 }
 
-/* A window that came with a reload is in the book only since then. */
-static void
-a_young_window_learns_what_it_had_inherited(void **state)
-{
-    static const struct limit limits[] = {{DIM_RECIPIENTS, 40, DAY_MS},
-                                          {DIM_RECIPIENTS, 20, HOUR_MS}};
-    uint64_t day, hour, now_ms;
-    struct quota_view v;
-
-    (void)state;
-    quota_free(quota);
-    fixture_policy(&fixture, limits, 2);
-    make();
-    now_ms = quota_now_ms(quota);
-    day = window_bucket_of(DAY_MS, now_ms);
-    hour = window_bucket_of(HOUR_MS, now_ms);
-    quota_restore(quota, sales.id, DIM_RECIPIENTS, HOUR_MS, hour, 2);
-    quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS, day - 3, 15);
-    quota_restore(quota, sales.id, DIM_RECIPIENTS, DAY_MS, day, 2);
-    quota_restored(quota, sales.id);
-    assert_int_equal(quota_peek(reader, sales.id, &v), STATE_OK);
-    assert_int_equal(v.window[0].used, 17);
-    assert_int_equal(v.window[1].used, 17);
-}
-
 /* What the hour has forgotten, it has forgotten also after a restart, though
  * the day's bucket of then reaches into the hour. */
 static void
@@ -878,7 +853,6 @@ main(void)
         TEST(a_reload_opens_new_accounts_and_keeps_gone_ones),
         TEST(the_book_rebuilds_the_windows),
         TEST(limits_changed_while_the_agent_was_down),
-        TEST(a_young_window_learns_what_it_had_inherited),
         TEST(an_empty_window_stays_empty),
         TEST(a_window_that_lacks_something_is_rebuilt),
         TEST(nonsense_in_the_book_is_bounded),
