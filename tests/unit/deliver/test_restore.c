@@ -29,7 +29,7 @@ enum { ACCOUNTS = 60, STEPS = 3000, REBOOTS = 6 };
 /* ---- a machine ---- */
 
 static char top[100], runtime[120], book[120];
-static uint64_t boot_ms, wall_ms = 1790000000000;
+static _Atomic uint64_t boot_ms, wall_ms = 1790000000000;
 static const uint64_t boot_1[2] = {1, 1}, boot_2[2] = {2, 2};
 
 static uint64_t
