@@ -12,10 +12,10 @@
 #include "milter/state/quota_private.h"
 #include "milter/state/words.h"
 
-/* A slot: room for a reload.  A preset has up to 7; without room for them an
- * agent that was started before there was any account would have to be
+/* A slot: room for a reload.  A preset has up to so many; without room for them
+ * an agent that was started before there was any account would have to be
  * restarted for the first. */
-enum { WINDOWS_MIN = 8 };
+enum { WINDOWS_MIN = 7 };
 
 /* ---- making ---- */
 
