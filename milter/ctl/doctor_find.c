@@ -123,8 +123,17 @@ mend_override(const struct doctor_case *k, struct findings *f,
               const char *service, const char *name, const char *value)
 {
     const char *key = arena_printf(k->arena, "%s/%s", service, name);
+    struct slice rest = slice_of(value), word;
+    const char *list = "";
 
-    mend_postconf(k, f, "-P", key != NULL ? key : "", value);
+    /* postconf takes no white space there; a list does without. */
+    while (list != NULL && mta_list_next(&rest, &word))
+        list = arena_printf(k->arena, "%s%s%.*s", list,
+                            list[0] != '\0' ? "," : "", SLICE_FMT(word));
+    if (list == NULL || key == NULL)
+        f->nomem = true;
+    else
+        mend_postconf(k, f, "-P", key, list);
 }
 
 void

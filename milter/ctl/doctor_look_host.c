@@ -132,7 +132,10 @@ walk(struct looking *l, const char *path, const struct user *u,
         if (u != NULL && s->blocked_at == NULL && !may(u, &st, bit))
             s->blocked_at = keep(l, part);
         others = others && (st.st_mode & bit) != 0;
-        if (!end && (st.st_mode & 2) != 0)
+        /* In a sticky one they cannot move what is not theirs; Sendmail
+         * minds all the same. */
+        if (!end && (st.st_mode & 2) != 0 &&
+            ((st.st_mode & S_ISVTX) == 0 || l->k->sendmail != NULL))
             s->world_parent = keep(l, part);
     }
     s->others_may = others;

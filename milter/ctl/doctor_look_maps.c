@@ -104,13 +104,16 @@ ask_list(struct doctor_case *k, const char *parameter)
 static bool
 ask_cleaner(struct doctor_case *k)
 {
-    const char *service =
-        mta_override(k->mta, "bounce/unix", "cleanup_service_name");
+    static const char *const bounces[] = {"bounce/unix", "defer/unix",
+                                          "trace/unix"};
+    const char *service = NULL;
     const char *keys[2] = {NULL}, *answer[2] = {NULL};
     struct slice rest, map;
     const char *key;
     char err[400];
 
+    for (size_t i = 0; i < 3 && service == NULL; i++)
+        service = mta_override(k->mta, bounces[i], "cleanup_service_name");
     if (service == NULL)
         return true;
     key = arena_printf(k->arena, "%s/unix", service);

@@ -81,7 +81,9 @@ maxproc(const struct doctor_case *k, struct findings *f)
 static void
 xforward(const struct doctor_case *k, struct findings *f)
 {
-    if (mta_service(k->mta, OURS) == NULL ||
+    const struct mta_service *v = mta_service(k->mta, OURS);
+
+    if (v == NULL || strcmp(v->command, "lmtp") != 0 ||
         strcmp(mta_effective(k->mta, OURS, "lmtp_send_xforward_command"),
                "yes") == 0)
         return;

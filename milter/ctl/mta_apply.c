@@ -6,10 +6,14 @@
  * what comes out is put in place whole (mta_files.h).  So a postconf that
  * fails, or our own end in the middle, leaves everything as it was.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "milter/ctl/mta_config.h"
@@ -26,7 +30,7 @@ struct apply {
     struct mta_settings *live;
     const char *directory, *queue_directory; /* of these */
     struct mta_plan plan;
-    char stage[64]; /* our copy; "" = there is none */
+    char stage[300]; /* our copy; "" = there is none */
     struct mta_file before[MTA_FILES], after[MTA_FILES];
     json_t *changes; /* sentences */
     char backup[400];
@@ -54,15 +58,31 @@ nomem(struct apply *a)
     return false;
 }
 
+/* Postfix's programs wait for seconds until a main.cf that was just written
+ * may be taken for finished.  Ours is. */
+static void
+look_finished(const struct apply *a)
+{
+    const struct timespec then = {.tv_sec = time(NULL) - 3600};
+    const struct timespec times[] = {then, then};
+    char path[400];
+
+    snprintf(path, sizeof path, "%s/main.cf", a->stage);
+    utimensat(AT_FDCWD, path, times, 0); /* else it only takes longer */
+}
+
 static bool
 edit(struct apply *a, const char *option, const char *what)
 {
     const char *words[] = {option, what, NULL}, *ignored;
+    bool good;
 
     if (what == NULL)
         return nomem(a);
-    return postconf_words(a->arena, a->stage, words, &ignored, a->err,
+    good = postconf_words(a->arena, a->stage, words, &ignored, a->err,
                           sizeof a->err);
+    look_finished(a);
+    return good;
 }
 
 static bool
@@ -251,26 +271,29 @@ edit_setting(struct apply *a, const struct plan_setting *want)
 static bool
 stage(struct apply *a)
 {
-    strcpy(a->stage, "/tmp/gmroutectl.XXXXXX");
+    const char *tmp = getenv("TMPDIR");
+
+    snprintf(a->stage, sizeof a->stage, "%s/gmroutectl.XXXXXX",
+             tmp != NULL && tmp[0] == '/' ? tmp : "/tmp");
     if (mkdtemp(a->stage) == NULL) {
+        snprintf(a->err, sizeof a->err, "%s: %s", a->stage, strerror(errno));
         a->stage[0] = '\0';
-        snprintf(a->err, sizeof a->err, "no directory in /tmp");
         return false;
     }
     for (size_t i = 0; i < MTA_FILES; i++)
         if (!mta_file_read(a->directory, mta_file_names[i], &a->before[i],
                            a->err, sizeof a->err))
             return false;
-    return mta_file_write(a->stage, "main.cf", &a->before[FILE_MAIN], a->err,
-                          sizeof a->err) &&
-           mta_file_write(a->stage, "master.cf", &a->before[FILE_MASTER],
+    return mta_file_write(a->stage, "main.cf", &a->before[FILE_MAIN], false,
+                          a->err, sizeof a->err) &&
+           mta_file_write(a->stage, "master.cf", &a->before[FILE_MASTER], false,
                           a->err, sizeof a->err);
 }
 
 static void
 unstage(struct apply *a)
 {
-    char path[100];
+    char path[400];
 
     for (size_t i = FILE_MASTER; i <= FILE_MAIN && a->stage[0] != '\0'; i++) {
         snprintf(path, sizeof path, "%s/%s", a->stage, mta_file_names[i]);
@@ -319,6 +342,7 @@ build(struct apply *a)
         return nomem(a);
     if (!stage(a))
         return false;
+    look_finished(a);
     /* Services first: only then does Postfix know gmroute_... of main.cf. */
     if (!edit_services(a))
         return false;

@@ -102,7 +102,7 @@ mta_file_same(const struct mta_file *a, const struct mta_file *b)
 }
 
 static bool
-write_all(int fd, const struct mta_file *f)
+write_all(int fd, const struct mta_file *f, bool sync)
 {
     size_t done = 0;
 
@@ -117,16 +117,16 @@ write_all(int fd, const struct mta_file *f)
     /* Only root may give a file away; what is ours is ours already. */
     if (fchown(fd, f->uid, f->gid) != 0 && geteuid() == 0)
         return false;
-    return fchmod(fd, f->mode) == 0 && fsync(fd) == 0;
+    return fchmod(fd, f->mode) == 0 && (!sync || fsync(fd) == 0);
 }
 
 static bool
-write_path(const char *path, const struct mta_file *f, char *err,
+write_path(const char *path, const struct mta_file *f, bool sync, char *err,
            size_t err_size)
 {
     int fd =
         open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    bool good = fd >= 0 && write_all(fd, f);
+    bool good = fd >= 0 && write_all(fd, f, sync);
 
     if (!good)
         fault(err, err_size, path);
@@ -137,12 +137,12 @@ write_path(const char *path, const struct mta_file *f, char *err,
 
 bool
 mta_file_write(const char *directory, const char *name,
-               const struct mta_file *f, char *err, size_t err_size)
+               const struct mta_file *f, bool sync, char *err, size_t err_size)
 {
     char path[PATH_MAX];
 
     return join(path, directory, name, err, err_size) &&
-           write_path(path, f, err, err_size);
+           write_path(path, f, sync, err, err_size);
 }
 
 static void
@@ -176,8 +176,8 @@ save(const char *backup, const char *which,
         !make_directory(path, err, err_size))
         return false;
     for (size_t i = 0; i < MTA_FILES; i++)
-        if (file[i].exists &&
-            !mta_file_write(path, mta_file_names[i], &file[i], err, err_size))
+        if (file[i].exists && !mta_file_write(path, mta_file_names[i], &file[i],
+                                              true, err, err_size))
             return false;
     sync_directory(path);
     return true;
@@ -302,7 +302,7 @@ prepare(struct place *p, const struct mta_file *to, char *err, size_t err_size)
     if (!to->exists)
         return true;
     unlink(p->new); /* of one that was killed: we hold the lock */
-    p->written = write_path(p->new, to, err, err_size);
+    p->written = write_path(p->new, to, true, err, err_size);
     if (!p->written)
         unlink(p->new);
     return p->written;

@@ -35,9 +35,10 @@ bool mta_file_read(const char *directory, const char *name,
 void mta_file_free(struct mta_file *f);
 bool mta_file_same(const struct mta_file *a, const struct mta_file *b);
 
-/* Writes a file where none is, synced. */
+/* Writes a file where none is; with `sync`, waits for the disk. */
 bool mta_file_write(const char *directory, const char *name,
-                    const struct mta_file *f, char *err, size_t err_size);
+                    const struct mta_file *f, bool sync, char *err,
+                    size_t err_size);
 
 /* Puts `to` in place of `from`, which is what directory has now, all four or
  * none, and first writes both to a new directory below
