@@ -88,8 +88,7 @@ print_report_rules(void)
 static void
 print_report_mailer(void)
 {
-    puts("dnl 9: pass eight bits\n"
-         "Mgmclean,\tP=/etc/mail/gmclean, F=DFMun9, "
+    puts("Mgmclean,\tP=/etc/mail/gmclean, F=DFMun8, "
          "S=EnvFromSMTP/HdrFromSMTP,\n"
          "\t\tR=EnvToSMTP/HdrFromSMTP, E=\\n, L=0, T=DNS/RFC822/X-Unix,\n"
          "\t\tA=gmclean $g $u\n");

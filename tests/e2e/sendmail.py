@@ -27,6 +27,7 @@ shift
 hostname relay.test
 mount --bind "$conf/hosts" /etc/hosts
 mount --bind "$conf/nsswitch.conf" /etc/nsswitch.conf
+[ ! -e "$conf/../sasl" ] || mount --bind "$conf/../sasl" /usr/lib/sasl2
 exec "$@"
 """
 

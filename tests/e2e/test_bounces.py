@@ -163,6 +163,15 @@ class Scenarios:
         for address in odd[1:] if self.shortens else odd:
             self.assertIn(address, report.flat)
 
+    def test_eight_bits_come_back(self):
+        self.refuse("gone")
+        self.dialogue("<gone@far.test>", mail=["BODY=8BITMIME"], content=(
+            "Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; "
+            "charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+            "\u00fcber\r\n.\u65e5\r\n").encode())
+        self.assertIn("\r\n\u00fcber\r\n.\u65e5\r\n".encode(),
+                      self.report().content)
+
     def test_reports_of_several_messages(self):
         self.refuse("gone")
         for i in range(3):

@@ -7,11 +7,14 @@ import contextlib
 import os
 import re
 import smtplib
+import ssl
+import subprocess
 import time
 import unittest
 
 from tests.e2e.later_milter import LaterMilter
 from tests.e2e.postfix import free_port
+from tests.e2e.saslauthd import Saslauthd
 from tests.e2e.sink import Filter
 from tests.e2e.stack import (ACCOUNTS, HEAD, SIM, SharedStack, Stack, message,
                              wait_for)
@@ -73,6 +76,16 @@ def head_of(milter, deliver):
         '"%s", reinject_from: [%s]' % (milter, FILTER_ADDRESS)).replace(
             '"unix:{top}/spool/gmroute/deliver.sock"', '"%s"' % deliver)
     return head.replace("mta_domains: [", "mta_domains: [relay.test, ")
+
+
+def make_certificate(directory):
+    """The MTA's own: directory/mta.crt and mta.key."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+         "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=relay.test",
+         "-days", "2", "-keyout", directory + "/mta.key", "-out",
+         directory + "/mta.crt"], check=True, capture_output=True)
+    os.chmod(directory + "/mta.key", 0o600)
 
 
 class Traps:
@@ -164,6 +177,24 @@ class Traps:
         self.one("sales@example.com", "<lists@relay.test>")
         self.stack.internet.wait_to("out@far.test")
         self.assertEqual(self.gone(), [])
+
+    def test_login_and_tls_are_seen(self):
+        with self.logged_in("boss") as c:
+            c.sendmail("sales@example.com", ["l@auth.test"],
+                       message("sales@example.com", ["l@auth.test"]))
+        with self.stack.smtp() as c:
+            c.starttls(context=ssl._create_unverified_context())
+            c.sendmail("sales@example.com", ["s@tls.test"],
+                       message("sales@example.com", ["s@tls.test"]))
+        with self.stack.smtp() as c:
+            for to in ("p@auth.test", "p@tls.test"):
+                c.sendmail("sales@example.com", [to],
+                           message("sales@example.com", [to]))
+        by = {e["recipients"][0]: e["account"] for e in self.arrived(4)}
+        self.assertEqual(by, {"l@auth.test": "news@gmail.com",
+                              "s@tls.test": "news@gmail.com",
+                              "p@auth.test": "sales@example.com",
+                              "p@tls.test": "sales@example.com"})
 
     def tagged(self):
         """A tagged recipient of the queue, by the agent's absence."""
@@ -334,7 +365,11 @@ class OnPostfix(Traps, SharedStack):
             "virtual_alias_maps = inline:{{lists@relay.test=out@far.test}}\n"
             "address_verify_poll_count = 30\n"
             "address_verify_poll_delay = 1\n")
-        os.makedirs(os.path.join(stack.top, "milter"))
+        make_certificate(stack.top)
+        stack.main_cf += ("smtpd_tls_security_level = may\n"
+                          "smtpd_tls_cert_file = {0}/mta.crt\n"
+                          "smtpd_tls_key_file = {0}/mta.key\n"
+                          .format(stack.top))
         cls.later = LaterMilter(os.path.join(stack.top, "later.sock"))
         with open(os.path.join(stack.top, "catchall"), "w",
                   encoding="ascii") as f:
@@ -374,6 +409,9 @@ catchall unix n - n - 0 cleanup
         super().tearDownClass()
         for thing in (cls.expander, cls.scanner, cls.later):
             thing.stop()
+
+    def logged_in(self, user):
+        return self.stack.smtp(login=user)
 
     def listing(self):
         return self.stack.mta.run("postqueue", "-p").stdout.decode()
@@ -544,11 +582,21 @@ class OnSendmail(Traps, SharedStack):
             head=head_of("inet:%d@127.0.0.1" % free_port(),
                          "inet:%d@127.0.0.1" % free_port()))
         cls.later = LaterMilter(os.path.join(stack.top, "later.sock"))
+        cls.saslauthd = Saslauthd(os.path.join(stack.top, "sasl"), "Sendmail",
+                                  {b"boss": b"secret"})
+        make_certificate(stack.top)
         stack.mc = ("INPUT_MAIL_FILTER(`later', `S=unix:%s/later.sock, F=T')"
                     "dnl\nMASQUERADE_AS(`masked.example.com')dnl\n"
                     "MASQUERADE_DOMAIN(`sales.example.com')dnl\n"
                     "FEATURE(`masquerade_envelope')dnl\n"
-                    "FEATURE(`limited_masquerade')dnl\n" % stack.top)
+                    "FEATURE(`limited_masquerade')dnl\n"
+                    "define(`confAUTH_MECHANISMS', `PLAIN')dnl\n"
+                    "TRUST_AUTH_MECH(`PLAIN')dnl\n"
+                    "define(`confSERVER_CERT', `%s/mta.crt')dnl\n"
+                    "define(`confSERVER_KEY', `%s/mta.key')dnl\n"
+                    "define(`confCACERT', `%s/mta.crt')dnl\n"
+                    "define(`confCACERT_PATH', `%s')dnl\n"
+                    % ((stack.top,) * 5))
         return stack
 
     @classmethod
@@ -564,6 +612,12 @@ class OnSendmail(Traps, SharedStack):
     def tearDownClass(cls):
         super().tearDownClass()
         cls.later.stop()
+        cls.saslauthd.stop()
+
+    def logged_in(self, user):
+        c = self.stack.smtp()
+        c.login(user, "secret")
+        return c
 
     def listing(self):
         """The queue's control files: mailq shortens addresses."""
