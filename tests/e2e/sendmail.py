@@ -46,6 +46,8 @@ define(`confHOST_STATUS_DIRECTORY', `')dnl
 define(`confTO_IDENT', `0')dnl
 define(`confSERVICE_SWITCH_FILE', `{conf}/service.switch')dnl
 define(`confMIN_QUEUE_AGE', `0')dnl
+define(`confQUEUE_LA', `1000')dnl
+define(`confREFUSE_LA', `1000')dnl
 """
 
 MTA_MC = COMMON_MC + """\
