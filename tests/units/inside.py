@@ -1,6 +1,7 @@
 # inside - the units as a machine runs them; tests/units/run boots one for this
 # SPDX-License-Identifier: Apache-2.0
 
+import errno
 import os
 import pwd
 import re
@@ -165,6 +166,31 @@ class Units(unittest.TestCase):
             "large@far.test" in e["recipients"]
             for e in self.sim.journal(content=False)))
         self.assertIn("Mail queue is empty", run("mailq"))
+
+    def test_1_what_each_does_not_even_see(self):
+        """Beside what owners and modes forbid (e2e/test_users): root finds
+        nothing there either, nor can it write."""
+        hidden = {"milter": ("/run/gmroute/token", "/run/gmroute/control",
+                             "/var/lib/gmroute/ledger",
+                             "/var/lib/gmroute/tokens", "/etc/gmroute/secrets"),
+                  "deliver": ("/var/lib/gmroute/tokens",),
+                  "token": ("/run/gmroute/control", "/var/lib/gmroute/ledger",
+                            "/var/lib/gmroute/keys")}
+        closed = {"milter": ("/run/gmroute/quota", "/var/lib/gmroute/keys"),
+                  "deliver": ("/run/gmroute/status", "/run/gmroute/token"),
+                  "token": ("/run/gmroute/quota", "/run/gmroute/hints")}
+        for name in NAMES:
+            root = "/proc/%s/root" % show(name, "MainPID")
+            for path in hidden[name]:
+                with self.subTest(name=name, path=path):
+                    self.assertEqual(os.listdir(root + path), [])
+                    if not path.endswith("tokens"): # nothing rotated yet
+                        self.assertNotEqual(os.listdir(path), [])
+            for path in ("/etc", "/usr", "/var/lib", *closed[name]):
+                with self.subTest(name=name, path=path):
+                    with self.assertRaises(OSError) as caught:
+                        os.mkdir(root + path + "/gmroute-new")
+                    self.assertEqual(caught.exception.errno, errno.EROFS)
 
     def test_2_patterns_without_code_made_at_run_time(self):
         """The sandbox forbids PCRE2's JIT its memory; then it interprets."""
