@@ -16,7 +16,8 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Begun first, so that the end does not wait for them alone.
-LONGEST = ["test_limits", "test_crashes", "test_pools", "test_tokens"]
+LONGEST = ["test_limits", "test_crashes", "test_pools", "test_tokens",
+           "test_docs"]
 
 
 def run(module):

@@ -24,13 +24,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 
 from tests.e2e.sink import Sink
 from tests.e2e.stack import BUILD, PROGRAMS, ROOT, wait_for
 from tests.gmailsim.client import Sim
 
-INSIDE = "GMROUTE_MACHINE"
+INSIDE = "GMROUTE_MACHINE"  # a directory on a disk
 NAMESPACES = ("--mount", "--net", "--uts", "--ipc", "--pid", "--fork",
               "--kill-child", "--mount-proc")
 EXAMPLES = os.path.join(ROOT, "etc/examples")
@@ -50,8 +51,7 @@ HOSTS = {
            "smtp.office365.com login.microsoftonline.com",
     RELAY_SERVICE: "smtp-relay.gmail.com",
 }
-EMPTY = ("/root", "/run", "/usr/local/sbin", "/var/lib", "/var/log",
-         "/var/spool")
+EMPTY = ("/root", "/run", "/usr/local/sbin", "/var/log", "/var/spool")
 SCRATCH = "/run/machine"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
@@ -94,7 +94,7 @@ MAIN_CF = """\
 compatibility_level = 3.6
 myhostname = relay.example.com
 myorigin = example.com
-mydestination = localhost
+mydestination =
 mynetworks = 127.0.0.0/8, 192.0.2.0/24
 relay_domains = example.com
 transport_maps = inline:{example.com=smtp:[mail.lan.example.com]}
@@ -144,11 +144,14 @@ def alone(method):
     def test(self):
         if INSIDE in os.environ:
             return method(self)
-        done = subprocess.run(
-            ["unshare", *NAMESPACES, sys.executable, "-B", "-m", "unittest",
-             self.id()], cwd=ROOT, stdin=subprocess.DEVNULL,
-            env={**os.environ, INSIDE: "1"}, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=300, check=False)
+        with tempfile.TemporaryDirectory(prefix="gmroute.",
+                                         dir="/var/tmp") as disk:
+            os.chmod(disk, 0o755)
+            done = subprocess.run(
+                ["unshare", *NAMESPACES, sys.executable, "-B", "-m",
+                 "unittest", self.id()], cwd=ROOT, stdin=subprocess.DEVNULL,
+                env={**os.environ, INSIDE: disk}, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, timeout=300, check=False)
         if done.returncode != 0:
             self.fail(done.stdout.decode("utf-8", "replace"))
         return None
@@ -204,7 +207,8 @@ class Syslog:
 class Machine:
     """What the machine has when a reader begins: the plain relay, running;
     our programs in /usr/local/sbin; Gmail, the mail server inside and the
-    provider (`local` and `internet`, sinks)."""
+    provider (`local` and `internet`, sinks). mta: "postfix", "sendmail" or
+    None."""
 
     SOCKETS = "/var/spool/postfix/gmroute"
 
@@ -236,7 +240,7 @@ class Machine:
         self.trust([self.sim.ca_file, self.relay_sim.ca_file])
         if self.mta == "postfix":
             self.install_postfix()
-        else:
+        elif self.mta == "sendmail":
             self.install_sendmail()
 
     def stop(self):
@@ -253,6 +257,7 @@ class Machine:
     def prepare(self):
         for path in EMPTY:
             mount("none", path, "-t", "tmpfs", "-o", "mode=755")
+        mount(os.environ[INSIDE], "/var/lib", "--bind")  # a disk
         self.make_etc()
         self.make_devices()
         run("ip", "link", "set", "lo", "up")
@@ -266,9 +271,21 @@ class Machine:
               "group: files\n")
         os.environ["PATH"] = ("/usr/local/sbin:/usr/local/bin:/usr/sbin:"
                               "/usr/bin:/sbin:/bin")
+        self.install_programs()
+
+    @staticmethod
+    def install_programs():
+        """As `cmake --install` does; where a user of ours can run them."""
         for path in PROGRAMS.values():
-            os.symlink(os.path.join(BUILD, path),
-                       "/usr/local/sbin/" + os.path.basename(path))
+            shutil.copy(os.path.join(BUILD, path), "/usr/local/sbin")
+        shutil.copy(os.path.join(ROOT, "tests/e2e/systemctl"),
+                    "/usr/local/sbin")
+        for folder, where in (("sysusers", "/etc/sysusers.d"),
+                              ("tmpfiles", "/etc/tmpfiles.d"),
+                              ("systemd", "/etc/systemd/system")):
+            os.makedirs(where, exist_ok=True)
+            for path in glob.glob(os.path.join(ROOT, "contrib", folder, "*")):
+                shutil.copy(path, where)
 
     @staticmethod
     def make_etc():
@@ -360,18 +377,23 @@ class Machine:
     def install(self, example):
         """One of etc/examples with its secrets, and the daemons with it, as
         after a fresh installation."""
-        for path in ("/etc/gmroute", "/var/lib/gmroute", "/run/gmroute"):
+        for path in ("/etc/gmroute", "/var/lib/gmroute", "/run/gmroute",
+                     "/var/spool/postfix/gmroute"):
             shutil.rmtree(path, ignore_errors=True)
-            os.mkdir(path, 0o755)
+        both = ("gmroute.conf", "gmroute-postfix.conf")
+        run("systemd-sysusers", *both)
+        run("systemd-tmpfiles", "--create", *both)
+        os.mkdir("/etc/gmroute", 0o755)
+        os.mkdir("/etc/gmroute/secrets", 0o711)
         shutil.copy(os.path.join(EXAMPLES, example),
                     "/etc/gmroute/gmroute.yaml")
-        os.mkdir("/etc/gmroute/secrets", 0o700)
         secrets = {**SECRETS,
                    "service-account.json": self.service_account_key()}
         for name, text in secrets.items():
-            write("/etc/gmroute/secrets/" + name, text, 0o600)
-        run("gmroutectl", "check")
-        self.socket_directory()
+            path = "/etc/gmroute/secrets/" + name
+            write(path, text, 0o400)
+            shutil.chown(path, "gmroute-deliver" if name.endswith(".pw")
+                         else "gmroute-token")
         self.start_daemons()
 
     def kill_daemons(self):
@@ -393,8 +415,7 @@ class Machine:
     def start_daemons(self):
         """With /etc/gmroute/gmroute.yaml; returns when they are ready."""
         before = self.log.text().count(" ready: ")
-        for name in ("token", "deliver", "milter"):
-            run("sh", "-c", "gmroute-%s >/dev/null 2>&1 &" % name)
+        run("systemctl", "start", "gmroute.target")
         wait_for("our daemons to be ready:\n" + self.log.text()[-2000:],
                  lambda: self.log.text().count(" ready: ") == before + 3)
 
@@ -405,14 +426,6 @@ class Machine:
             key = json.load(f)
         key["token_uri"] = "https://oauth2.googleapis.com/token"
         return json.dumps(key, indent=2) + "\n"
-
-    @staticmethod
-    def socket_directory():
-        """For both sockets: Postfix reaches them in its chroot, and nobody
-        else does."""
-        if not os.path.isdir(Machine.SOCKETS):
-            run("install", "-d", "-o", "root", "-g", "postfix", "-m", "2750",
-                Machine.SOCKETS)
 
     @staticmethod
     def apply_mta_config():

@@ -17,8 +17,9 @@ from tests.e2e.stack import ROOT
 
 GUIDES = os.path.join(ROOT, "contrib/doc")
 KINDS = ("output", "yaml", "text")
-# Pages without commands: tables and prose.
-WITHOUT = ("messages.md", "threat-model.md")
+PAGES = [os.path.join(ROOT, "README.md")] + [
+    os.path.join(GUIDES, p) for p in sorted(os.listdir(GUIDES))
+    if p.endswith(".md")]
 
 
 class Block:
@@ -75,19 +76,40 @@ class Documents(unittest.TestCase):
     def test_all_pages_are_known(self):
         run = {m[len("test_run_"):] + ".md" for m in dir(self)
                if m.startswith("test_run_")}
-        pages = {p for p in os.listdir(GUIDES) if p.endswith(".md")}
-        with_commands = {p for p in pages if any(
-            b.kind == "sh" for b in blocks(os.path.join(GUIDES, p)))}
+        with_commands = {
+            os.path.basename(p).lower() for p in PAGES
+            if any(b.kind == "sh" for b in blocks(p))}
         self.assertEqual(with_commands - run, set(), "not run")
 
+    def test_links_lead_somewhere(self):
+        for path in PAGES:
+            with open(path, encoding="utf-8") as f:
+                for link in re.findall(r"\]\(([^)#]+)\)", f.read()):
+                    if "://" not in link:
+                        with self.subTest(os.path.basename(path) + link):
+                            self.assertTrue(os.path.exists(os.path.join(
+                                os.path.dirname(path), link)))
+
     def test_every_block_says_what_it_is(self):
-        for path in [os.path.join(ROOT, "README.md")] + [
-                os.path.join(GUIDES, p) for p in sorted(os.listdir(GUIDES))
-                if p.endswith(".md")]:
+        for path in PAGES:
             for block in blocks(path):
                 if block.kind not in KINDS + ("sh",):
                     self.assertRegex(block.kind, r"^sh \(not run: .+\)$",
                                      block.where)
+
+    def test_the_threat_model_names_tests_that_exist(self):
+        with open(os.path.join(GUIDES, "threat-model.md"),
+                  encoding="utf-8") as f:
+            named = re.findall(r"`((?:e2e|unit|fuzz)/\w[\w/]*)\.(\w+)`",
+                               f.read())
+        self.assertGreater(len(named), 20)
+        for path, name in named:
+            kind = "py" if path.startswith("e2e/") else "c"
+            with self.subTest(path + "." + name), open(os.path.join(
+                    ROOT, "tests", path + "." + kind), encoding="utf-8") as f:
+                text = f.read()
+                if name != kind:
+                    self.assertRegex(text, r"\b%s\(" % name)
 
     # --- running
 
@@ -133,6 +155,11 @@ class Documents(unittest.TestCase):
     def test_run_postfix(self):
         with Machine() as m:
             self.play(m, os.path.join(GUIDES, "postfix.md"))
+
+    @machine.alone
+    def test_run_readme(self):
+        with Machine(mta=None) as m:
+            self.play(m, os.path.join(ROOT, "README.md"))
 
     @machine.alone
     def test_run_operations(self):

@@ -6,6 +6,7 @@ up, to a simulated Gmail at its real name and port."""
 
 import os
 import smtplib
+import subprocess
 import unittest
 
 from tests.e2e import machine
@@ -92,6 +93,34 @@ class Examples(unittest.TestCase):
         self.assertEqual(len(found), 1)
         self.assertIn(found[0]["account"],
                       want if isinstance(want, tuple) else (want,))
+
+
+class Strangers(unittest.TestCase):
+    """What contrib/doc/threat-model.md says of a user of the host."""
+
+    @machine.alone
+    def test_a_user_of_this_host_reaches_nothing(self):
+        with Machine() as m:
+            m.install("one-account.yaml")
+            self.assertEqual(self.nobody("gmroutectl", "check"), 0)
+            for name in ("milter.sock", "deliver.sock"):
+                self.assertEqual(self.nobody(
+                    "/usr/bin/python3", "-c", "import socket, sys; "
+                    "socket.socket(socket.AF_UNIX).connect(sys.argv[1])",
+                    os.path.join(m.SOCKETS, name)), 1)
+            self.assertNotEqual(
+                self.nobody("gmroutectl", "pause", "office"), 0)
+            self.assertNotEqual(self.nobody(
+                "cat", "/etc/gmroute/secrets/office.pw"), 0)
+            # All of it is possible: for root.
+            run("gmroutectl", "pause", "office")
+
+    @staticmethod
+    def nobody(*words):
+        """The exit status of a command that nobody runs."""
+        return subprocess.run(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+             *words], capture_output=True, timeout=60, check=False).returncode
 
 
 if __name__ == "__main__":
