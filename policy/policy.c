@@ -40,10 +40,9 @@ is_gmail(const char *smarthost)
     return strcmp(smarthost, "gmail") == 0;
 }
 
-/* Returns its octets.  What is too long is cut. */
-static size_t
-identity_text(const char *address, const char *smarthost,
-              char ret[IDENTITY_MAX + 1])
+size_t
+mailbox_identity_text(const char *address, const char *smarthost,
+                      char ret[IDENTITY_MAX + 1])
 {
     size_t n = 0;
 
@@ -80,7 +79,7 @@ uint64_t
 mailbox_identity(const char *address, const char *smarthost,
                  char ret[IDENTITY_MAX + 1])
 {
-    return hash_64(ret, identity_text(address, smarthost, ret));
+    return hash_64(ret, mailbox_identity_text(address, smarthost, ret));
 }
 
 uint64_t

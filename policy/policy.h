@@ -186,6 +186,11 @@ enum { IDENTITY_MAX = MAILBOX_MAX + 1 + 63 };
 uint64_t mailbox_identity(const char *address, const char *smarthost,
                           char ret[IDENTITY_MAX + 1]);
 
+/* The identity alone, for whoever knows the id; returns its octets.  What is
+ * too long is cut. */
+size_t mailbox_identity_text(const char *address, const char *smarthost,
+                             char ret[IDENTITY_MAX + 1]);
+
 /* Who a recipient is, for what counts different ones: a hash of its canonical
  * spelling (address.h), without case also in the local part.  0 only when
  * libcrypto has no memory. */

@@ -274,7 +274,7 @@ fill(struct quota_slot *slot, const struct mailbox *m)
 {
     char identity[IDENTITY_MAX + 1];
 
-    mailbox_identity(m->address, m->account->smarthost->name, identity);
+    mailbox_identity_text(m->address, m->account->smarthost->name, identity);
     words_write_begin(&slot->seq);
     words_set(&slot->id, m->id);
     words_put_text(slot->identity, IDENTITY_WORDS, identity);
@@ -459,10 +459,13 @@ quota_restored(struct quota *q, uint64_t id)
 
     if (slot == NULL)
         return;
-    /* Each learns from what the others were told, not from what they have
-     * learned. */
-    if (quota_slot_has_pairs(slot) &&
-        quota_slot_read(slot, id, q->segment.windows, &was) == STATE_OK) {
+    if (quota_slot_has_pairs(slot)) {
+        /* Each learns from what the others were told, not from what they have
+         * learned. */
+        words_copy(was.word, (const _Atomic uint64_t *)(const void *)slot,
+                   (sizeof *slot +
+                    words_get(&slot->n_windows) * sizeof *slot->window) /
+                       8);
         words_write_begin(&slot->seq);
         quota_slot_level(slot, quota_copy_slot(&was), quota_now_ms(q));
         words_write_end(&slot->seq);
