@@ -234,5 +234,8 @@ compile_check_rules(struct compile *c)
     }
     if (draws(p->default_plan))
         p->needs |= POLICY_NEEDS_HEADERS;
+    /* What was added before a content filter is not added behind it again. */
+    if (p->milter.n_reinject_from > 0 && p->needs & POLICY_EDITS_HEADER)
+        p->needs |= POLICY_NEEDS_HEADERS;
     check_early(c);
 }

@@ -144,6 +144,31 @@ added_before(const struct finish *x, const struct edit_source *at, size_t n)
     return false;
 }
 
+static bool
+is_removed(const struct finish *x, const char *name)
+{
+    for (const struct edit_source *e = x->sources; e != NULL; e = e->next)
+        for (size_t i = 0; i < e->edits->n_remove; i++)
+            if (same_name(e->edits->remove[i], name))
+                return true;
+    return false;
+}
+
+/* What a content filter brings back has been edited on its first pass. */
+static bool
+added_on_first_pass(const struct finish *x, const char *name, const char *value)
+{
+    const struct pairs *h = &x->s->headers;
+
+    if (!x->s->reinjects || is_removed(x, name))
+        return false;
+    for (size_t i = 0; i < h->n; i++)
+        if (slice_eq_nocase(h->at[i].name, slice_of(name)) &&
+            slice_eq(slice_trim(h->at[i].value), slice_of(value)))
+            return true;
+    return false;
+}
+
 /* From the last field of the name to the first, so that no removal moves one
  * that is still to come. */
 static bool
@@ -176,6 +201,8 @@ plan_header(struct finish *x)
     for (struct edit_source *e = x->sources; e != NULL; e = e->next)
         for (size_t i = 0; i < e->edits->n_add; i++)
             if (!added_before(x, e, i) &&
+                !added_on_first_pass(x, e->edits->add[i].name,
+                                     e->edits->add[i].value) &&
                 !edits_add_header(&x->edits, x->s->arena, e->edits->add[i].name,
                                   e->edits->add[i].value))
                 return no_memory;

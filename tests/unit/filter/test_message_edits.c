@@ -77,6 +77,26 @@ the_header_is_edited_for_all(void **state)
     case_rows(rules, headers, LENGTH(headers));
 }
 
+/* Behind a content filter: ACCOUNTS has its address in reinject_from. */
+static void
+a_second_pass_adds_nothing_twice(void **state)
+{
+    struct mail m = {.rcpt = {"<b@two.test>"},
+                     .headers = "x-two:  t\nX-ONE: 1\n",
+                     .client = "9"};
+
+    (void)state;
+    case_open(rules);
+    /* X-One is removed by the rule, and so is added again. */
+    assert_string_equal(case_send(&m), "250; -X-One[1]; +X-ONE: 1");
+    m.headers = "X-Two: other\n";
+    assert_string_equal(case_send(&m), "250; +X-ONE: 1; +X-Two: t");
+    m.headers = "X-Two: t\n";
+    m.client = NULL; /* anybody can write that */
+    assert_string_equal(case_send(&m), "250; +X-ONE: 1; +X-Two: t");
+    case_close();
+}
+
 static void
 edits_are_logged_with_their_rule(void **state)
 {
@@ -168,6 +188,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_header_is_edited_for_all),
         cmocka_unit_test(edits_are_logged_with_their_rule),
+        cmocka_unit_test(a_second_pass_adds_nothing_twice),
         cmocka_unit_test(a_header_that_cannot_be_counted_is_refused),
         cmocka_unit_test(every_edit_may_be_refused),
     };

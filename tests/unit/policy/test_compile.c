@@ -699,6 +699,25 @@ needs(void **state)
     }
 }
 
+/* Only behind a content filter must it be known what was added before. */
+static void
+needs_of_a_second_pass(void **state)
+{
+    static const char rule[] =
+        ACCOUNT "rules: [{route: mta, add_header: {X-A: b}}]\n";
+    char yaml[500];
+    struct policy *p = compile_case_good(rule);
+
+    (void)state;
+    assert_int_equal(p->needs, POLICY_EDITS_HEADER);
+    policy_free(p);
+    snprintf(yaml, sizeof yaml, "%smilter: {reinject_from: [127.0.0.1]}\n",
+             rule);
+    p = compile_case_good(yaml);
+    assert_int_equal(p->needs, POLICY_EDITS_HEADER | POLICY_NEEDS_HEADERS);
+    policy_free(p);
+}
+
 static void
 null_sender(void **state)
 {
@@ -778,6 +797,7 @@ main(void)
         cmocka_unit_test(trees),
         cmocka_unit_test(lists),
         cmocka_unit_test(needs),
+        cmocka_unit_test(needs_of_a_second_pass),
         cmocka_unit_test(null_sender),
         cmocka_unit_test(aliases_and_steps),
     };
