@@ -215,6 +215,19 @@ class Scenarios:
                 [m["content"] for m in self.stack.local.to(self.sender)
                  if m["sender"] == self.sender]))
 
+    def test_expired(self):
+        # Nobody answered before the queue lifetime was over.
+        self.stack.deliver.stop()
+        try:
+            self.stack.send(self.sender, ["old@far.test", "older@far.test"])
+            wait_for("it in the queue", self.stack.mta.queued)
+            self.expire()
+            report = self.report()
+        finally:
+            self.stack.deliver.start()
+        self.assertEqual(report.values("Final-Recipient", "failed"),
+                         ["old@far.test", "older@far.test"])
+
     def test_notify_never(self):
         self.refuse("gone@")
         self.dialogue("<gone@far.test> NOTIFY=NEVER")
@@ -257,6 +270,10 @@ class Bounces(Scenarios, SharedStack):
     def make_stack(cls):
         return Stack(main_cf="delay_warning_time = 1s\n")
 
+    def expire(self):
+        self.stack.mta.run("postsuper", "-e", "ALL")
+        self.stack.mta.flush()
+
     def test_utf8(self):
         self.refuse("gone")
         self.dialogue("<gone-\u00fc\u00df@far.test>",
@@ -288,6 +305,13 @@ class BouncesOnSendmail(Scenarios, SharedStack):
         return Stack(mta="sendmail", sim={"accounts": accounts},
                      mc="define(`confTO_QUEUEWARN', `1s')dnl\n"
                      "define(`confTO_QUEUEWARN_DSN', `1s')dnl\n")
+
+    def expire(self):
+        def tried():
+            self.stack.mta.run("-q", "-OTimeout.queuereturn=1s", check=False)
+            return not self.stack.mta.queued()
+
+        wait_for("the end of its life", tried)
 
     def test_who_writes_to_himself_over_one_connection(self):
         # A recipient who is the sender is found for a report, too: nothing

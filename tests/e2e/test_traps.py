@@ -46,6 +46,7 @@ rules:
   - name: stays here
     match: {recipient_domain: direct.test}
     route: mta
+    add_header: {X-Passed: gmroute}
   - name: news for some
     match: {sender: sales@example.com, recipient_domain: news.test}
     route: {account: news}
@@ -361,7 +362,8 @@ class OnPostfix(Traps, SharedStack):
             RULES, accounts=ACCOUNTS + SMALL, sim=WITH_SMALL, mta="postfix",
             head=head_of("unix:{top}/milter/milter.sock",
                          "unix:{top}/spool/gmroute/deliver.sock"),
-            main_cf="virtual_alias_domains = relay.test\n"
+            main_cf="enable_long_queue_ids = yes\n"
+            "virtual_alias_domains = relay.test\n"
             "virtual_alias_maps = inline:{{lists@relay.test=out@far.test}}\n"
             "address_verify_poll_count = 30\n"
             "address_verify_poll_delay = 1\n")
@@ -462,6 +464,7 @@ catchall unix n - n - 0 cleanup
         self.stack.local.wait_to("boss@example.com")
         got, = self.stack.internet.wait_to("x@direct.test")
         self.assertNotIn(b"gmroute.invalid", got["content"])
+        self.assertEqual(got["content"].count(b"X-Passed: gmroute\r\n"), 1)
         tagged = [r for m in self.scanner.messages for r in m["recipients"]
                   if r.endswith(".gmroute.invalid")]
         self.assertEqual(len(tagged), 1)
