@@ -281,7 +281,17 @@ class Units(unittest.TestCase):
         wait_for("the alert", lambda: "sales@example.com" in mail())
 
     def test_8_stop(self):
+        """What is in flight lands, though it takes longer than the watchdog
+        (of test 5) waits."""
+        before = len(self.sim.journal(content=False))
+        run("postsuper", "-d", "ALL")
+        self.sim.latency(stages={"end": 12000})
+        self.send("news@example.com", "slow@far.test")
+        wait_for("the flight", lambda: '"busy": 1' in run(
+            "gmroutectl", "sessions", "--json"))
         run("systemctl", "stop", "gmroute.target")
         for name in NAMES:
             wait_for(name, lambda n=name: show(n, "ActiveState") == "inactive")
             self.assertEqual(show(name, "Result"), "success")
+        self.assertEqual(len(self.sim.journal(content=False)), before + 1)
+        self.assertIn("Mail queue is empty", run("mailq"))
