@@ -107,7 +107,7 @@ alias_database =
 """
 
 # The same with Sendmail. (Not to be probed: the other hosts of this machine's
-# world are its own addresses.)
+# world are its own addresses. And it must work while other tests run.)
 SENDMAIL_MC = """\
 divert(0)dnl
 include(`/usr/share/sendmail/cf/m4/cf.m4')dnl
@@ -117,6 +117,8 @@ define(`confPID_FILE', `/run/sendmail/mta/sendmail.pid')dnl
 define(`confTO_IDENT', `0')dnl
 define(`confDEF_USER_ID', `mail:mail')dnl
 define(`confSERVICE_SWITCH_FILE', `/etc/mail/service.switch')dnl
+define(`confREFUSE_LA', `1000')dnl
+define(`confQUEUE_LA', `1000')dnl
 define(`SMART_HOST', `[smtp.provider.example]')dnl
 FEATURE(`no_default_msa')dnl
 FEATURE(`nocanonify')dnl

@@ -6,6 +6,7 @@ up, to a simulated Gmail at its real name and port."""
 
 import os
 import smtplib
+import socket
 import subprocess
 import unittest
 
@@ -114,6 +115,18 @@ class Strangers(unittest.TestCase):
                 "cat", "/etc/gmroute/secrets/office.pw"), 0)
             # All of it is possible: for root.
             run("gmroutectl", "pause", "office")
+
+    @machine.alone
+    def test_a_token_endpoint_leads_nowhere_else(self):
+        with Machine(mta=None) as m, socket.create_server(
+                (machine.INSIDE_SERVER, 443)) as elsewhere:
+            m.sim.fault("http", status=302, headers={
+                "Location": "https://mail.lan.example.com/token"})
+            m.install("departments.yaml")
+            wait_for("both to be refused", lambda: m.log.text().count(
+                "token=retrying") == 2)
+            elsewhere.setblocking(False)
+            self.assertRaises(BlockingIOError, elsewhere.accept)
 
     @staticmethod
     def nobody(*words):
