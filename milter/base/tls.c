@@ -7,7 +7,6 @@
  */
 #include "milter/base/stream.h"
 
-#include <arpa/inet.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +38,8 @@ struct tls {
     uint64_t deadline_ms; /* of the call under way */
     enum stream_result below_result; /* its first failure below */
     bool broken;                     /* no TLS call but SSL_free may follow */
-    char certificate[240];           /* what is wrong with it; "" = nothing */
+    char
+        certificate[STREAM_ERROR_MAX]; /* what is wrong with it; "" = nothing */
     char info[100];
 };
 
@@ -310,10 +310,8 @@ static bool
 set_name(SSL *ssl, const char *name)
 {
     X509_VERIFY_PARAM *want = SSL_get0_param(ssl);
-    unsigned char address[16];
 
-    if (inet_pton(AF_INET, name, address) == 1 ||
-        inet_pton(AF_INET6, name, address) == 1)
+    if (tls_reason_is_address(name))
         return X509_VERIFY_PARAM_set1_ip_asc(want, name) == 1;
     X509_VERIFY_PARAM_set_hostflags(want, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     return SSL_set1_host(ssl, name) == 1 &&
@@ -378,6 +376,11 @@ handshake_failed(struct tls *t)
     switch (t->below_result) {
     case STREAM_OK:
         tls_reason_library(why, sizeof why);
+        if (tls_reason_is_address(t->name))
+            return stream_fail(t->s, STREAM_ETLS,
+                               "TLS handshake: %s (no server name (SNI) was "
+                               "sent, for %s is an address)",
+                               why, t->name);
         return stream_fail(t->s, STREAM_ETLS, "TLS handshake: %s", why);
     case STREAM_ETIMEOUT:
         return stream_fail(t->s, STREAM_ETIMEOUT,

@@ -88,9 +88,55 @@ time_of(const ASN1_TIME *t, char *ret, size_t ret_size)
         snprintf(ret, ret_size, "an unreadable date");
 }
 
-void
-tls_reason_certificate(X509_STORE_CTX *ctx, const char *name, char *ret,
-                       size_t ret_size)
+bool
+tls_reason_is_address(const char *name)
+{
+    unsigned char address[16];
+
+    return inet_pton(AF_INET, name, address) == 1 ||
+           inet_pton(AF_INET6, name, address) == 1;
+}
+
+/* What a server of many names shows to a client that named none.  Google's
+ * is "OU = No SNI provided; please fix your client., CN = invalid2.invalid";
+ * a name below .invalid is nobody's (RFC 2606). */
+static bool
+is_stand_in(const char *names)
+{
+    const char *at = strstr(names, ".invalid");
+
+    return strcasestr(names, "no sni") != NULL ||
+           (at != NULL && (at[8] == '\0' || at[8] == ',' || at[8] == ' '));
+}
+
+/* Why the server may have chosen this certificate, in front of what is wrong
+ * with it; returns its octets. */
+static size_t
+put_cause(X509 *leaf, const char *name, char *ret, size_t ret_size)
+{
+    char subject[120] = "", names[140] = "";
+    int n = 0;
+
+    ret[0] = '\0';
+    if (leaf == NULL)
+        return 0;
+    subject_of(leaf, subject, sizeof subject);
+    alternative_names(leaf, names, sizeof names);
+    if (tls_reason_is_address(name))
+        n = snprintf(
+            ret, ret_size,
+            "no server name (SNI) was sent, for %s is an address: ", name);
+    else if (is_stand_in(subject) || is_stand_in(names))
+        n = snprintf(ret, ret_size,
+                     "the server saw no server name (SNI), though %s was "
+                     "sent: ",
+                     name);
+    return n > 0 && (size_t)n < ret_size ? (size_t)n : 0;
+}
+
+/* What is wrong with it. */
+static void
+put_fault(X509_STORE_CTX *ctx, const char *name, char *ret, size_t ret_size)
 {
     int error = X509_STORE_CTX_get_error(ctx);
     const char *library = X509_verify_cert_error_string(error);
@@ -142,6 +188,22 @@ tls_reason_certificate(X509_STORE_CTX *ctx, const char *name, char *ret,
         snprintf(ret, ret_size, "bad certificate: %s (subject %s)", library,
                  subject);
     }
+}
+
+void
+tls_reason_certificate(X509_STORE_CTX *ctx, const char *name, char *ret,
+                       size_t ret_size)
+{
+    size_t n = 0;
+
+    switch (X509_STORE_CTX_get_error(ctx)) {
+    case X509_V_ERR_CERT_HAS_EXPIRED: /* whichever it is */
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        break;
+    default:
+        n = put_cause(X509_STORE_CTX_get0_cert(ctx), name, ret, ret_size);
+    }
+    put_fault(ctx, name, ret + n, ret_size - n);
 }
 
 void

@@ -92,9 +92,13 @@ mail_tls_fault(const char *sentence)
         const char *part;
         enum mail_fault fault;
     } parts[] = {
-        {"invalid2.invalid", MAIL_TLS_SNI},    {"No SNI", MAIL_TLS_SNI},
-        {"certificate is for", MAIL_TLS_NAME}, {"self-signed", MAIL_TLS_CA},
-        {"unknown CA", MAIL_TLS_CA},           {"has expired", MAIL_TLS_TIME},
+        {"server name (SNI)", MAIL_TLS_SNI},
+        {"No SNI", MAIL_TLS_SNI},
+        {"invalid2.invalid", MAIL_TLS_SNI},
+        {"certificate is for", MAIL_TLS_NAME},
+        {"self-signed", MAIL_TLS_CA},
+        {"unknown CA", MAIL_TLS_CA},
+        {"has expired", MAIL_TLS_TIME},
         {"not valid before", MAIL_TLS_TIME},
     };
 

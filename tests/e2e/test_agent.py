@@ -102,7 +102,7 @@ class Agent(unittest.TestCase):
         for kind, said in (("expired", "expired"),
                            ("wrong_name", "smtp.gmail.com"),
                            ("self_signed", "self-signed"),
-                           ("no_sni", "self-signed")):
+                           ("no_sni", "server name (SNI)")):
             self.stack.sim.fault("cert", kind=kind, count=1)
             code, text = self.give(self.tag, content)
             self.assertEqual(code, 451, (kind, text))

@@ -271,6 +271,9 @@ handshakes(void **state)
          MAIL_TLS_SNI},
         {"the certificate is for invalid2.invalid, not smtp.gmail.com",
          MAIL_TLS_SNI},
+        {"no server name (SNI) was sent, for 10.0.0.1 is an address: the "
+         "certificate is for a.test, not 10.0.0.1",
+         MAIL_TLS_SNI},
         {"the certificate is for a.test, not b.test", MAIL_TLS_NAME},
         {"self-signed certificate (subject CN = x)", MAIL_TLS_CA},
         {"unknown CA: the certificate's issuer is not in the trust store",
