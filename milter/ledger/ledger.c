@@ -250,13 +250,10 @@ ledger_finish(struct ledger *l, const struct attempt_result *r, size_t n,
     return result;
 }
 
-void
-ledger_note(struct ledger *l, const struct attempt *a, size_t n,
-            const struct attempt_result *r)
+/* Queued, and not waited for. */
+static void
+leave(struct ledger *l, struct ledger_entry *e)
 {
-    struct ledger_entry *e =
-        ledger_entry_note(a, n, r, clock_wall_ms(l->clock));
-
     pthread_mutex_lock(&l->mutex);
     if (e == NULL)
         l->shared.stats.failures++;
@@ -264,6 +261,13 @@ ledger_note(struct ledger *l, const struct attempt *a, size_t n,
         ledger_writer_queue(l, e);
     ledger_entry_drop(e);
     pthread_mutex_unlock(&l->mutex);
+}
+
+void
+ledger_note(struct ledger *l, const struct attempt *a, size_t n,
+            const struct attempt_result *r)
+{
+    leave(l, ledger_entry_note(a, n, r, clock_wall_ms(l->clock)));
 }
 
 /* Kept in any case, but not waited for while there is trouble. */
@@ -293,17 +297,18 @@ ledger_set_state(struct ledger *l, const char *identity, uint64_t account,
 }
 
 void
+ledger_put_state(struct ledger *l, const char *identity, uint64_t account,
+                 enum account_state s, uint64_t until_ms, const char *reason,
+                 uint32_t rests)
+{
+    leave(l, ledger_entry_state(identity, account, s, until_ms, reason, rests,
+                                clock_wall_ms(l->clock)));
+}
+
+void
 ledger_rested(struct ledger *l, uint64_t account, uint64_t now_ms)
 {
-    struct ledger_entry *e = ledger_entry_rested(account, now_ms);
-
-    pthread_mutex_lock(&l->mutex);
-    if (e == NULL)
-        l->shared.stats.failures++;
-    else
-        ledger_writer_queue(l, e);
-    ledger_entry_drop(e);
-    pthread_mutex_unlock(&l->mutex);
+    leave(l, ledger_entry_rested(account, now_ms));
 }
 
 void

@@ -53,6 +53,10 @@ struct attempt {
     const char *message_id; /* with <>; "" = none */
     uint64_t size_octets;
     struct digest digest;
+    /* A loss of power may take so many begins of the account, which is what
+     * ledger_boot charges for: one more waits for the disk.  0 = the caller
+     * sees to it. */
+    unsigned at_once;
 };
 
 /* How it ended. */
@@ -81,7 +85,8 @@ bool ledger_ok(const struct ledger *l);
 void ledger_trouble(const struct ledger *l, char *ret, size_t size);
 
 /* Before the flight: one "sending" row for each recipient, and the charge.
- * Returns when committed (not fsynced).  rets: one row number each. */
+ * Returns when committed, which is not fsynced (but see at_once).  rets: one
+ * row number each. */
 enum ledger_result ledger_begin(struct ledger *l, const struct attempt *a,
                                 size_t n, const struct taken *charge,
                                 int64_t *rets);
@@ -191,6 +196,10 @@ enum ledger_result ledger_set_state(struct ledger *l, const char *identity,
                                     uint64_t account, enum account_state s,
                                     uint64_t until_ms, const char *reason,
                                     uint32_t rests);
+/* The same, not waited for: who waits for a later one waits for it, too. */
+void ledger_put_state(struct ledger *l, const char *identity, uint64_t account,
+                      enum account_state s, uint64_t until_ms,
+                      const char *reason, uint32_t rests);
 /* Gmail accepts again: a state that was to end by now_ms (quota time) is
  * over.  Not waited for. */
 void ledger_rested(struct ledger *l, uint64_t account, uint64_t now_ms);

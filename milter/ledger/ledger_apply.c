@@ -13,15 +13,19 @@
 static int
 apply_name(struct ledger_sql *s, uint64_t account, const char *identity)
 {
+    uint64_t *known = &s->named[account % LEDGER_SQL_NAMED];
     sqlite3_stmt *st;
+    int rc;
 
-    if (account == 0 || identity[0] == '\0')
-        return SQLITE_OK;
+    if (account == 0 || identity[0] == '\0' || *known == account)
+        return SQLITE_OK; /* an identity's account is always the same */
     if ((st = ledger_sql_get(s, SQL_NAME)) == NULL)
         return ledger_sql_run(s, NULL);
     ledger_sql_bind_u64(st, 1, account);
     ledger_sql_bind_text(st, 2, identity);
-    return ledger_sql_run(s, st);
+    if ((rc = ledger_sql_run(s, st)) == SQLITE_OK)
+        *known = account;
+    return rc;
 }
 
 /* end NULL: it is being sent. */
@@ -224,6 +228,21 @@ apply_ending(struct ledger_sql *s, const struct attempt_result *r, bool *marked)
     return rc;
 }
 
+/* Nothing was given back, and the bucket is the same: as nearly always. */
+static bool
+stands_as_it_was(const struct taken *before, const struct taken *after)
+{
+    if (before->n != after->n || recipients_until_ms(after) != 0)
+        return false;
+    for (unsigned i = 0; i < after->n; i++)
+        if (before->charge[i].dimension != after->charge[i].dimension ||
+            before->charge[i].window_ms != after->charge[i].window_ms ||
+            before->charge[i].bucket != after->charge[i].bucket ||
+            before->charge[i].units != after->charge[i].units)
+            return false;
+    return true;
+}
+
 static int
 apply_finish(struct ledger_sql *s, const struct ledger_entry *e)
 {
@@ -235,6 +254,9 @@ apply_finish(struct ledger_sql *s, const struct ledger_entry *e)
         if (rc != SQLITE_OK)
             return rc;
     }
+    if (e->charged_before && e->charged_after &&
+        stands_as_it_was(&e->before, &e->after))
+        return SQLITE_OK;
     if (marked && e->charged_before) {
         int rc = apply_give_back(s, &e->before);
 

@@ -114,16 +114,12 @@ static struct ledger_entry *
 entry_new(enum ledger_entry_kind kind, size_t more)
 {
     struct ledger_entry *e = calloc(1, sizeof *e + more);
-    pthread_condattr_t attr;
 
     if (e == NULL)
         return NULL;
     e->kind = kind;
     e->refs = 1;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&e->done, &attr);
-    pthread_condattr_destroy(&attr);
+    sem_init(&e->done, 0, 0);
     return e;
 }
 
@@ -132,7 +128,7 @@ ledger_entry_drop(struct ledger_entry *e)
 {
     if (e == NULL || --e->refs > 0)
         return;
-    pthread_cond_destroy(&e->done);
+    sem_destroy(&e->done);
     ledger_entry_drop_flight(e->flight);
     free(e->lost);
     free(e);

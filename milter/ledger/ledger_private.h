@@ -5,6 +5,8 @@
  *   ledger.c         the calls of ledger.h: make an entry, queue it, wait
  *   ledger_entry.c   entries: what a caller said, copied whole
  *   ledger_writer.c  the queue and the one thread that writes
+ *   ledger_round.c   one transaction of it, in the right file
+ *   ledger_sync.c    the thread that brings it to the disk
  *   ledger_apply.c   what an entry does to the tables
  *   ledger_sql.c     the tables and statements
  *   ledger_seen.c    what is in the air, and "was this sent before?"
@@ -15,6 +17,7 @@
 #define LEDGER_LEDGER_PRIVATE_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -25,6 +28,10 @@ enum {
     LEDGER_QUEUE_MAX = 100000, /* entries kept while the disk refuses */
     LEDGER_NOTES_MAX = 10000,  /* of them, notes: those can be spared */
     LEDGER_BEGIN_MS = 30000,   /* a disk that hangs: begin gives up */
+    /* With so many flights under way a round waits for more: at least so long
+     * after the one before it began. */
+    LEDGER_GATHER_ROWS = 8,
+    LEDGER_GATHER_US = 700,
     LEDGER_RETRY_FIRST_MS = 100,
     LEDGER_RETRY_MAX_MS = 1000,
     LEDGER_PRUNE_MS = 60000,   /* between two looks for old rows */
@@ -97,7 +104,7 @@ struct ledger_entry {
     unsigned refs; /* the queue's and the waiting caller's */
     bool answered, abandoned;
     enum ledger_result result;
-    pthread_cond_t done;
+    sem_t done; /* not the mutex's: a wait on that costs a call more */
 
     struct ledger_flight *flight;       /* BEGIN, NOTE, UNDO; else NULL */
     size_t n;                           /* FINISH, NOTE */
@@ -182,6 +189,7 @@ bool ledger_loss(const struct ledger_bucket *b, size_t n,
 /* ---- the air: rows that are begun, or whose end is not on disk yet ---- */
 
 struct ledger_air {
+    size_t n;
     struct ledger_row *by_row[LEDGER_AIR_CHAINS];
     struct ledger_row *by_ticket[LEDGER_AIR_CHAINS];
 };
@@ -194,6 +202,13 @@ void ledger_air_remove_all(struct ledger_air *air, struct ledger_flight *f);
 void ledger_air_free(struct ledger_air *air);
 
 /* ---- the ledger ---- */
+
+struct ledger_synced { /* what is on disk of one account */
+    uint64_t account;
+    uint64_t at_ms;    /* a charge, quota time */
+    uint64_t commit;   /* the round of its last begin */
+    unsigned unsynced; /* begins up to that one that may not be on disk */
+};
 
 struct ledger {
     char *directory;
@@ -219,15 +234,25 @@ struct ledger {
         char trouble[LEDGER_TROUBLE_MAX];
     } shared;
 
-    struct { /* the writer's alone */
+    struct { /* the syncer; guarded by mutex */
+        /* Committed, to be answered when they are on disk. */
+        struct ledger_entry *first, **last;
+        bool wanted, busy, stop;
+        int rc; /* of an fsync that failed: the writer has to act */
+        uint64_t committed, synced; /* rounds */
+        bool begun;                 /* the file's mark says so, on disk */
+        bool marked;                /* ... and in the WAL */
+        struct ledger_synced account[LEDGER_SYNCED]; /* by the low bits */
+        pthread_cond_t work, rest;
+        pthread_t thread;
+        char trouble[LEDGER_TROUBLE_MAX];
+    } sync;
+
+    struct { /* the writer's alone; the book is also read by the syncer */
         struct ledger_sql *book;
         bool distrust; /* an fsync failed: nothing in the WAL is safe */
-        bool begun;    /* this file's mark says so, on disk */
-        struct {       /* by the low bits of the account: the newest charge
-                        * that is on disk */
-            uint64_t account, at_ms;
-        } synced[LEDGER_SYNCED];
         uint64_t retry_ms, retry_at_ms, chores_at_ms; /* monotonic */
+        uint64_t round_us; /* the last one's begin; monotonic */
     } own;
 
     pthread_mutex_t read_mutex;
@@ -254,7 +279,54 @@ bool ledger_writer_wait(struct ledger *l, struct ledger_entry *e,
 /* With the mutex held: from now on no new send starts. */
 void ledger_writer_trouble(struct ledger *l, const char *text);
 
+/* With the mutex held: takes everything queued. */
+struct ledger_entry *ledger_writer_take(struct ledger *l);
+
+/* With the mutex held: answers those of *batch that need not be on disk, or
+ * all, and takes them out of it; they are for ledger_writer_wake(). */
+struct ledger_entry *
+ledger_writer_accept(struct ledger *l, struct ledger_entry **batch, bool all);
+/* Without the mutex, so that who wakes up finds it free. */
+void ledger_writer_wake(struct ledger *l, struct ledger_entry *accepted);
+
+/* With the mutex held: these could not be written; what must be kept goes to
+ * the front of the queue.  tried: the commit may have happened all the same. */
+void ledger_writer_refuse(struct ledger *l, struct ledger_entry *batch,
+                          bool tried);
+
+/* ---- rounds; the writer's thread ---- */
+
 /* Opens the book, and learns from it where to go on. */
 int ledger_writer_open(struct ledger *l, char *err, size_t err_size);
+
+/* Writes the batch; probe: there was trouble, is it over? */
+void ledger_round(struct ledger *l, struct ledger_entry *batch, bool probe);
+
+/* Something else has failed with SQLite's code rc. */
+void ledger_round_trouble(struct ledger *l, int rc, const char *err);
+
+/* ---- the syncer ---- */
+
+bool ledger_sync_start(struct ledger *l);
+void ledger_sync_stop(struct ledger *l); /* when all is on disk, or it cannot */
+
+/* With the mutex held.  Must the begin be on disk before it is answered? */
+bool ledger_sync_holds(struct ledger *l, const struct ledger_flight *f);
+/* A round is committed.  sync: it has to be on disk, and `batch`, what is left
+ * of it, is answered then. */
+void ledger_sync_add(struct ledger *l, struct ledger_entry *batch, bool sync,
+                     bool marks);
+/* What is not on disk yet, in order. */
+struct ledger_entry *ledger_sync_take(struct ledger *l);
+/* A book was opened. */
+void ledger_sync_opened(struct ledger *l);
+
+/* Without the mutex.  Waits until nothing is to be done, or an fsync failed. */
+void ledger_sync_wait(struct ledger *l);
+/* Has an fsync failed?  The syncer rests until the list was taken. */
+int ledger_sync_failure(struct ledger *l, char *err, size_t err_size);
+/* The book was closed, for its file was moved; `saved`: with all that was
+ * committed.  Its failure is no more.  False: something is lost with it. */
+bool ledger_sync_again(struct ledger *l, bool saved);
 
 #endif

@@ -35,6 +35,7 @@ ledger_air_add(struct ledger_air *air, struct ledger_flight *f)
         r->next_ticket = *by_ticket;
         *by_ticket = r;
         r->in_air = true;
+        air->n++;
         f->refs++;
     }
 }
@@ -64,6 +65,7 @@ ledger_air_remove(struct ledger_air *air, struct ledger_row *r)
         at = &(*at)->next_ticket;
     *at = r->next_ticket;
     r->in_air = false;
+    air->n--;
     ledger_entry_drop_flight(r->flight);
 }
 

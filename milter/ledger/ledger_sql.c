@@ -3,6 +3,7 @@
  */
 #include "milter/ledger/ledger_sql.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -319,17 +320,27 @@ ledger_sql_exec(struct ledger_sql *s, const char *text)
 }
 
 int
-ledger_sql_sync(struct ledger_sql *s, bool full)
+ledger_sql_wal(struct ledger_sql *s)
+{
+    int rc = sqlite3_file_control(s->db, "main", SQLITE_FCNTL_JOURNAL_POINTER,
+                                  &s->wal_file);
+
+    if (rc == SQLITE_OK &&
+        (s->wal_file == NULL || s->wal_file->pMethods == NULL))
+        rc = SQLITE_CANTOPEN;
+    return rc == SQLITE_OK ? rc : ledger_sql_fail(s, rc);
+}
+
+int
+ledger_sql_fsync(const struct ledger_sql *s, char *err, size_t err_size)
 {
     int rc;
 
-    if (s->full_sync == full)
-        return SQLITE_OK;
-    /* Not a kept statement: this PRAGMA acts when it is prepared. */
-    rc = ledger_sql_exec(
-        s, full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
-    if (rc == SQLITE_OK)
-        s->full_sync = full;
+    errno = 0;
+    rc = s->wal_file->pMethods->xSync(s->wal_file, SQLITE_SYNC_NORMAL);
+    if (rc != SQLITE_OK)
+        snprintf(err, err_size, "%s-wal: %s (%s)%s", s->path,
+                 sqlite3_errstr(rc), strerror(errno), ledger_sql_remedy(rc));
     return rc;
 }
 

@@ -75,13 +75,17 @@ struct ledger_file {
     ino_t inode;
 };
 
+enum { LEDGER_SQL_NAMED = 1024 };
+
 struct ledger_sql {
     sqlite3 *db;
     sqlite3_stmt *stmt[SQL_STATEMENTS]; /* prepared at first use */
-    bool full_sync;
-    int wal_frames; /* in the WAL after the last commit */
-    int wal_done;   /* of them, already in the database too */
+    int wal_frames;                     /* in the WAL after the last commit */
+    int wal_done; /* of them, already in the database too */
     struct ledger_file file, wal, shm; /* as opened */
+    sqlite3_file *wal_file;            /* SQLite's; ledger_sql_wal() */
+    /* Accounts whose names are in the table; emptied by a rollback. */
+    uint64_t named[LEDGER_SQL_NAMED];
     char path[LEDGER_PATH_MAX + 16];
     char trouble[LEDGER_TROUBLE_MAX];
 };
@@ -123,8 +127,12 @@ const char *ledger_sql_remedy(int rc);
 /* Notes a failure for people in s->trouble, and returns rc. */
 int ledger_sql_fail(struct ledger_sql *s, int rc);
 
-/* Whether commits end with an fsync of the WAL.  Outside transactions. */
-int ledger_sql_sync(struct ledger_sql *s, bool full);
+/* Learns which file the WAL is: once, after the first commit. */
+int ledger_sql_wal(struct ledger_sql *s);
+/* Brings all that is committed to the disk: what PRAGMA synchronous = FULL
+ * does at the end of each commit, for as many as there were.  Any thread, at
+ * any time while s is open; failures are told in err alone. */
+int ledger_sql_fsync(const struct ledger_sql *s, char *err, size_t err_size);
 
 /* Is it time to move the WAL's content into the database? */
 bool ledger_sql_checkpoint_due(const struct ledger_sql *s);

@@ -294,7 +294,6 @@ open_writer(struct ledger_sql *s)
                                  "PRAGMA temp_store = MEMORY;"
                                  "PRAGMA synchronous = FULL")) != SQLITE_OK)
         return rc;
-    s->full_sync = true;
     sqlite3_wal_hook(s->db, frames_hook, s); /* ends automatic checkpoints */
 
     /* Also proves that it can be written now. */

@@ -23,7 +23,7 @@
 #include "tests/unit/ledger/kit.h"
 #include "tests/unit/ledger/torn_vfs.h"
 
-enum { SESSIONS = 5, CUTS = 40, KILLS = 60 };
+enum { SESSIONS = 5, SENDERS = 4 * SESSIONS, CUTS = 40, KILLS = 60 };
 
 static const uint64_t boot_1[2] = {0xaaaa000000000001, 0xbbbb000000000001};
 static const uint64_t boot_2[2] = {0xaaaa000000000001, 0xbbbb000000000002};
@@ -116,6 +116,7 @@ begin(struct ledger *l, uint64_t account, uint64_t at_ms, uint32_t recipients)
     struct taken t = kit_charge(account, at_ms, recipients);
     int64_t row;
 
+    a.at_once = SESSIONS;
     assert_int_equal(ledger_begin(l, &a, 1, &t, &row), LEDGER_OK);
     return row;
 }
@@ -373,11 +374,34 @@ begins_are_not_synced_one_by_one(void **state)
     begin(l, 1, KIT_NOW_MS, 1);
     begin(l, 2, KIT_NOW_MS, 1);
     before = torn_vfs_wal_syncs();
-    for (unsigned i = 0; i < 50; i++)
+    for (unsigned i = 0; i < 2 * SESSIONS; i++)
         begin(l, 1 + i % 2, KIT_NOW_MS + 1000 * i, 1);
     assert_int_equal(torn_vfs_wal_syncs(), before);
     begin(l, 1, KIT_NOW_MS + LEDGER_SYNC_MS + 1, 1);
     assert_int_equal(torn_vfs_wal_syncs(), before + 1);
+    ledger_close(l);
+}
+
+/* Nor are more of one account without one than are charged for when the power
+ * goes. */
+static void
+not_more_begins_than_sessions_are_unsynced(void **state)
+{
+    struct desk *d = *state;
+    struct ledger *l = start(d, d->directory, boot_1);
+    uint64_t before;
+
+    begin(l, 1, KIT_NOW_MS, 1);
+    begin(l, 2, KIT_NOW_MS, 1);
+    before = torn_vfs_wal_syncs();
+    for (unsigned i = 0; i < 10 * (SESSIONS + 1); i++) {
+        assert_int_equal(torn_vfs_wal_syncs(), before + i / (SESSIONS + 1));
+        begin(l, 1, KIT_NOW_MS, 1);
+    }
+    before = torn_vfs_wal_syncs();
+    for (unsigned i = 0; i < SESSIONS; i++)
+        begin(l, 2, KIT_NOW_MS, 1); /* another's count alone */
+    assert_int_equal(torn_vfs_wal_syncs(), before);
     ledger_close(l);
 }
 
@@ -495,8 +519,10 @@ work(void *cookie)
     return NULL;
 }
 
-/* With sessions.max senders at work, the book never knows of less than what
- * may have gone out, and of no more than sessions.max more than was begun. */
+/* With more senders at work than sessions.max (a session carries the next
+ * message before the last one's result is on disk), the book never knows of
+ * less than what may have gone out, and of no more than sessions.max more than
+ * was begun. */
 static void
 no_send_goes_uncounted(void **state)
 {
@@ -506,7 +532,7 @@ no_send_goes_uncounted(void **state)
     srand(7);
     for (unsigned i = 0; i < CUTS; i++) {
         struct load w = {0};
-        pthread_t thread[SESSIONS];
+        pthread_t thread[SENDERS];
         uint64_t spent;
         unsigned begun, after;
         struct ledger *l;
@@ -515,14 +541,14 @@ no_send_goes_uncounted(void **state)
         deliver(w.l, 1, KIT_NOW_MS, 3); /* it is in use */
         atomic_fetch_add(&w.begun, 1);
         torn_vfs_slow_syncs(2);
-        for (unsigned k = 0; k < SESSIONS; k++)
+        for (unsigned k = 0; k < SENDERS; k++)
             assert_int_equal(pthread_create(&thread[k], NULL, work, &w), 0);
         usleep((useconds_t)(3000 + rand() % 20000));
         begun = atomic_load(&w.begun);
         assert_true(torn_vfs_power_cut(d->directory, d->ruin, i % 3));
         after = atomic_load(&w.begun);
         atomic_store(&w.stop, true);
-        for (unsigned k = 0; k < SESSIONS; k++)
+        for (unsigned k = 0; k < SENDERS; k++)
             pthread_join(thread[k], NULL);
         torn_vfs_slow_syncs(0);
         ledger_close(w.l);
@@ -532,7 +558,7 @@ no_send_goes_uncounted(void **state)
         assert_int_equal(boot(d, l, boot_2), LEDGER_OK);
         spent = kit_spent(l, 1, DIM_MESSAGES);
         assert_true(spent >= begun);
-        assert_true(spent <= after + 2 * SESSIONS);
+        assert_true(spent <= after + SENDERS + SESSIONS);
         assert_true(kit_spent(l, 1, DIM_RECIPIENTS) == 3 * spent);
         ledger_close(l);
         desk_teardown(state);
@@ -658,6 +684,9 @@ main(void)
             desk_teardown),
         cmocka_unit_test_setup_teardown(whoever_wakes_up_is_known, desk_setup,
                                         desk_teardown),
+        cmocka_unit_test_setup_teardown(
+            not_more_begins_than_sessions_are_unsynced, desk_setup,
+            desk_teardown),
         cmocka_unit_test_setup_teardown(begins_are_not_synced_one_by_one,
                                         desk_setup, desk_teardown),
         cmocka_unit_test_setup_teardown(a_replaced_file_is_marked_again,

@@ -133,72 +133,128 @@ results_outlive_a_bad_disk(void **state)
     }
 }
 
+struct other { /* a begin in a thread of its own */
+    struct kit_desk *r;
+    uint64_t account;
+    enum ledger_result result;
+    int64_t row;
+};
+
 static void *
 begin_main(void *cookie)
 {
-    struct kit_desk *r = cookie;
-    struct taken charge = kit_charge(42, KIT_NOW_MS, 1);
-    int64_t row;
+    struct other *o = cookie;
+    struct taken charge = kit_charge(o->account, KIT_NOW_MS, 1);
+    struct attempt a = kit_attempt(77, "a@x", o->account);
 
-    return begin(r->l, 77, &charge, &row) == LEDGER_OK ? cookie : NULL;
+    o->result = ledger_begin(o->r->l, &a, 1, &charge, &o->row);
+    return NULL;
 }
 
-/* A begin shares its commit with a finish, and the fsync fails: SQLite cannot
- * say whether it is on disk.  Nobody flies, so nothing may stay spent. */
+/* A begin of the account shares its commit with a finish, and the fsync
+ * fails. */
+static void
+fail_beside_a_finish(struct other *o, int64_t row)
+{
+    struct ledger *l = o->r->l;
+    pthread_t thread;
+
+    torn_vfs_slow_syncs(300);
+    torn_vfs_fail_syncs(SQLITE_IOERR_FSYNC);
+    assert_int_equal(pthread_create(&thread, NULL, begin_main, o), 0);
+    usleep(50000);
+    finish(l, row, OUTCOME_SENT, NULL, 0);
+    pthread_join(thread, NULL);
+    torn_vfs_slow_syncs(0);
+    torn_vfs_fail_syncs(0);
+    assert_true(kit_wait_ok(l, true));
+    assert_int_equal(finish(l, row, OUTCOME_SENT, NULL, 10000), LEDGER_OK);
+}
+
+/* Two of account 42, the first one of which is synced. */
+static void
+two_begins(struct kit_desk *r, int64_t row[2])
+{
+    static const uint64_t boot_id[2] = {1, 1};
+    static const struct ledger_loss_ops none = {0};
+    struct taken charge = kit_charge(42, KIT_NOW_MS, 1);
+
+    assert_int_equal(ledger_boot(r->l, boot_id, &none), LEDGER_OK);
+    assert_int_equal(begin(r->l, 1, &charge, &row[0]), LEDGER_OK);
+    assert_int_equal(begin(r->l, 2, &charge, &row[1]), LEDGER_OK);
+}
+
+/* One that has to be on disk before it is answered, and nobody can say whether
+ * it is.  It does not fly, so nothing may stay spent. */
 static void
 a_begin_of_unknown_end_is_undone(void **state)
 {
     struct kit_desk *r = *state;
-    struct taken charge = kit_charge(42, KIT_NOW_MS, 1);
-    pthread_t thread;
+    struct other o = {.r = r, .account = 43}; /* its first */
     int64_t row[2];
-    void *flew = r;
 
-    assert_int_equal(begin(r->l, 1, &charge, &row[0]), LEDGER_OK);
-    assert_int_equal(begin(r->l, 2, &charge, &row[1]), LEDGER_OK);
-    torn_vfs_slow_syncs(300);
-    finish(r->l, row[0], OUTCOME_SENT, NULL, 0); /* holds the writer up */
-    usleep(100000);
-    torn_vfs_fail_syncs(SQLITE_IOERR_FSYNC);
-    assert_int_equal(pthread_create(&thread, NULL, begin_main, r), 0);
-    finish(r->l, row[1], OUTCOME_SENT, NULL, 0);
-    pthread_join(thread, &flew);
-    assert_null(flew);
-    torn_vfs_slow_syncs(0);
-    torn_vfs_fail_syncs(0);
-    assert_true(kit_wait_ok(r->l, true));
+    two_begins(r, row);
+    fail_beside_a_finish(&o, row[0]);
+    assert_int_equal(o.result, LEDGER_EUNAVAILABLE);
     assert_int_equal(finish(r->l, row[1], OUTCOME_SENT, NULL, 10000),
                      LEDGER_OK);
     assert_int_equal(count(r, "sent"), 2);
     assert_int_equal(count(r, "sending"), 0);
     assert_int_equal(kit_spent(r->l, 42, DIM_MESSAGES), 2);
+    assert_int_equal(kit_spent(r->l, 43, DIM_MESSAGES), 0);
 }
 
-/* A disk that hangs: the caller is let go, and what is written in the end
- * without it is taken back. */
+/* One that was answered at the commit: it flies, whatever the disk says, and
+ * its row and charge are there in the end. */
+static void
+a_begin_that_flew_stays(void **state)
+{
+    struct kit_desk *r = *state;
+    struct other o = {.r = r, .account = 42};
+    int64_t row[2];
+
+    two_begins(r, row);
+    torn_vfs_slow_syncs(300);
+    finish(r->l, row[1], OUTCOME_SENT, NULL, 0); /* holds the writer up */
+    usleep(100000);
+    fail_beside_a_finish(&o, row[0]);
+    assert_int_equal(o.result, LEDGER_OK);
+    assert_int_equal(finish(r->l, o.row, OUTCOME_SENT, NULL, 10000), LEDGER_OK);
+    assert_int_equal(count(r, "sent"), 3);
+    assert_int_equal(kit_spent(r->l, 42, DIM_MESSAGES), 3);
+}
+
+/* A disk that hangs: who must be on it before it flies is let go, and what is
+ * written in the end without it is taken back.  Others fly meanwhile. */
 static void
 a_begin_that_nobody_waits_for_is_undone(void **state)
 {
     struct kit_desk *r = *state;
-    struct taken charge = kit_charge(42, KIT_NOW_MS, 1);
-    int64_t row, other;
+    struct taken charge = kit_charge(43, KIT_NOW_MS, 1);
+    struct attempt a = kit_attempt(3, "a@x", 43);
+    int64_t row[2], other;
 
-    assert_int_equal(begin(r->l, 1, &charge, &row), LEDGER_OK);
+    two_begins(r, row);
     r->l->begin_ms = 100;
     torn_vfs_slow_syncs(1000);
-    finish(r->l, row, OUTCOME_SENT, NULL, 0);
-    assert_int_equal(begin(r->l, 2, &charge, &other), LEDGER_EUNAVAILABLE);
+    finish(r->l, row[0], OUTCOME_SENT, NULL, 0);
+    charge.id = 42;
+    assert_int_equal(begin(r->l, 4, &charge, &other), LEDGER_OK);
+    charge.id = 43; /* its first */
+    assert_int_equal(ledger_begin(r->l, &a, 1, &charge, &other),
+                     LEDGER_EUNAVAILABLE);
     assert_false(ledger_ok(r->l));
     assert_trouble(r->l, "does not answer");
     torn_vfs_slow_syncs(0);
     assert_true(kit_wait_ok(r->l, true));
     r->l->begin_ms = 10000;
-    assert_int_equal(begin(r->l, 3, &charge, &row), LEDGER_OK);
-    assert_int_equal(finish(r->l, row, OUTCOME_SENT, NULL, 10000), LEDGER_OK);
-    assert_int_equal(count(r, "sending"), 0);
+    assert_int_equal(finish(r->l, row[1], OUTCOME_SENT, NULL, 10000),
+                     LEDGER_OK);
+    assert_int_equal(count(r, "sending"), 1); /* ticket 4 */
     assert_int_equal(count(r, "sent"), 2);
-    assert_int_equal(count(r, "deferred"), 1); /* ticket 2 */
-    assert_int_equal(kit_spent(r->l, 42, DIM_MESSAGES), 2);
+    assert_int_equal(count(r, "deferred"), 1); /* ticket 3 */
+    assert_int_equal(kit_spent(r->l, 42, DIM_MESSAGES), 3);
+    assert_int_equal(kit_spent(r->l, 43, DIM_MESSAGES), 0);
 }
 
 /* Closing in the middle of it: what is on disk stays right. */
@@ -698,6 +754,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(results_outlive_a_bad_disk),
         TEST(a_begin_of_unknown_end_is_undone),
+        TEST(a_begin_that_flew_stays),
         TEST(a_begin_that_nobody_waits_for_is_undone),
         TEST(closing_in_trouble_ends),
         TEST(closing_writes_what_waits),
