@@ -201,6 +201,19 @@ outcome_judge_lost(enum smtp_stage stage, bool reused, bool content_sent)
     return v;
 }
 
+struct verdict
+outcome_suspected(void)
+{
+    return (struct verdict){
+        .kind = OUTCOME_DEFERRED,
+        .scope = SCOPE_ACCOUNT,
+        .effect = EFFECT_COOL,
+        .cool_ms = OUTCOME_SUSPECT_MS,
+        .meaning = "Gmail takes one message after the other for unsolicited "
+                   "mail",
+    };
+}
+
 /* ---- the answer to the MTA ---- */
 
 struct line_head {

@@ -77,6 +77,8 @@ struct verdict {
     bool halve_sessions; /* too many at once */
     bool close_session;  /* the session cannot be used again */
     bool full;           /* the account's limit, by Gmail's own word */
+    bool suspect;        /* a second one within an hour is about the account,
+                          * which then rests: outcome_suspected() */
     bool daily;          /* full: the account's own limit of a day, so that it
                           * allows what has been sent of it and no more */
     const char *meaning; /* static: one phrase for logs, for a person */
@@ -97,6 +99,11 @@ struct verdict outcome_judge(enum smtp_stage stage, const struct reply *r,
  * before, so that it may have been stale. */
 struct verdict outcome_judge_lost(enum smtp_stage stage, bool reused,
                                   bool content_sent);
+
+/* What a second refusal of this kind says of the account: it rests; nothing
+ * else is changed by it. */
+#define OUTCOME_SUSPECT_MS (3600 * 1000ull)
+struct verdict outcome_suspected(void);
 
 enum { LMTP_REPLY_MAX = 480 /* octets, CRLF and NUL included */ };
 

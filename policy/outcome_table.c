@@ -78,6 +78,12 @@
     {                                                                   \
         .kind = OUTCOME_REFUSED, .scope = SCOPE_##whose, .meaning = why \
     }
+/* The same, of a message that makes the account suspicious. */
+#define SUSPECT(why)                                                      \
+    {                                                                     \
+        .kind = OUTCOME_REFUSED, .scope = SCOPE_MESSAGE, .suspect = true, \
+        .meaning = why                                                    \
+    }
 #define SPLIT(why)                                                      \
     {                                                                   \
         .kind = OUTCOME_SPLIT, .scope = SCOPE_RECIPIENT, .meaning = why \
@@ -267,11 +273,11 @@ const struct outcome_row outcome_table[] = {
     {MAILING, 554, E(5, 7, 0), NULL, NULL,
      BOUNCE(MESSAGE, "Gmail blocks this content, perhaps an attachment")},
     {MAILING, 0, 0, "UnsolicitedMessageError", NULL,
-     BOUNCE(MESSAGE, "Gmail takes the message for unsolicited mail")},
+     SUSPECT("Gmail takes the message for unsolicited mail")},
     {MAILING, 550, E(5, 7, 1), NULL, "unsolicited mail",
-     BOUNCE(MESSAGE, "Gmail takes the message for unsolicited mail")},
+     SUSPECT("Gmail takes the message for unsolicited mail")},
     {MAILING, 550, E(5, 7, 1), NULL, "low reputation",
-     BOUNCE(MESSAGE, "Gmail mistrusts the sender: low reputation")},
+     SUSPECT("Gmail mistrusts the sender: low reputation")},
     {MAILING, 550, E(5, 7, 1), NULL, "policy",
      BOUNCE(MESSAGE, "a policy of the sender's or recipient's organisation "
                      "prohibits it")},

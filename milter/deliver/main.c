@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <errno.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 #include "milter/deliver/restore.h"
 
 enum { DRAIN_MS = 30 * 1000, TICK_MS = 1000, SWEEP_MS = 60 * 1000 };
+enum { BLOCK_OCTETS = 256 * 1024 };
 
 struct agent {
     const char *file;
@@ -108,7 +110,8 @@ start(struct agent *a, const struct policy *p)
     }
     a->status = status_reader_new(p->state.runtime, true);
     a->env.attempts = attempts_new(a->env.quota);
-    if (a->status == NULL || a->env.attempts == NULL)
+    a->env.suspects = suspects_new();
+    if (a->status == NULL || a->env.attempts == NULL || a->env.suspects == NULL)
         return false;
     if (!restore_memory(p, a->env.ledger, a->env.quota, a->env.attempts, err,
                         sizeof err)) {
@@ -147,6 +150,7 @@ stop(struct agent *a)
     }
     pool_free(a->env.pool);
     attempts_free(a->env.attempts);
+    suspects_free(a->env.suspects);
     status_reader_free(a->status);
     hints_free(a->env.hints);
     ledger_close(a->env.ledger);
@@ -289,6 +293,11 @@ main(int argc, char **argv)
     }
     process_no_core();
     process_raise_files();
+    /* A large block goes back to the system at once, always: left to itself
+     * malloc(3) learns to keep it, in as many heaps as there are cores.  What
+     * a small message needs stays. */
+    mallopt(M_MMAP_THRESHOLD, BLOCK_OCTETS);
+    mallopt(M_TRIM_THRESHOLD, BLOCK_OCTETS);
     p = daemon_load(a.file);
     if (p == NULL)
         return 1;

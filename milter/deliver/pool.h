@@ -96,6 +96,7 @@ bool session_send(struct session *s, const struct letter *l,
 
 /* Has this session carried a transaction before this one? */
 bool session_reused(const struct session *s);
+enum { SESSION_INFO_MAX = 300 };                   /* octets, NUL included */
 const char *session_info(const struct session *s); /* for logs */
 
 #endif

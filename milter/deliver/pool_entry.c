@@ -200,7 +200,8 @@ entry_queue_leave(struct entry *e, struct waiter *w)
     *at = w->next;
     if (e->last == w)
         e->last = before;
-    entry_wake(e);
+    if (e->idle != NULL || e->open < e->max)
+        entry_wake(e); /* else there is nothing for the next one either */
 }
 
 bool

@@ -72,8 +72,8 @@ uint64_t entry_expected_ms(const struct entry *e, const struct waiter *w,
 bool entry_cond_init(pthread_cond_t *c);
 void entry_cond_wait(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t ms);
 
-/* The line of those who wait.  Whoever leaves it, or changes what the first
- * of them waits for, wakes the first. */
+/* The line of those who wait.  Whoever changes what the first of them waits
+ * for wakes it, and so does whoever leaves when there is something to have. */
 void entry_queue_last(struct entry *e, struct waiter *w);
 void entry_queue_first(struct entry *e, struct waiter *w);
 void entry_queue_leave(struct entry *e, struct waiter *w);

@@ -16,6 +16,52 @@
 
 enum { HELPERS_MAX = 15 }; /* threads beside a connection's own */
 
+/* ---- groups, side by side ---- */
+
+struct errand { /* the groups, one after the other, for several threads */
+    struct relay *r;
+    void (*run)(struct relay *r, struct group *g, uint64_t deadline_ms);
+    uint64_t deadline_ms; /* boot clock */
+    atomic_size_t next;
+};
+
+/* Twice through all of them: those that are late, in the second round. */
+static void *
+run_errand(void *cookie)
+{
+    struct errand *e = cookie;
+    size_t n = e->r->n_groups, i;
+
+    while ((i = atomic_fetch_add(&e->next, 1)) < 2 * n) {
+        struct group *g = &e->r->group[i % n];
+
+        if (g->late == (i >= n))
+            e->run(e->r, g, e->deadline_ms);
+    }
+    return NULL;
+}
+
+/* Groups share nothing that one of them changes. */
+static void
+for_groups(struct relay *r,
+           void (*run)(struct relay *r, struct group *g, uint64_t deadline_ms),
+           uint64_t deadline_ms)
+{
+    struct errand e = {.r = r, .run = run, .deadline_ms = deadline_ms};
+    pthread_t helper[HELPERS_MAX];
+    size_t n = 0;
+
+    atomic_init(&e.next, 0);
+    while (n < HELPERS_MAX && n + 1 < r->n_groups &&
+           pthread_create(&helper[n], NULL, run_errand, &e) == 0)
+        n++;
+    run_errand(&e);
+    while (n > 0)
+        pthread_join(helper[--n], NULL);
+}
+
+/* ---- the transaction ---- */
+
 struct relay *
 relay_new(struct relay_env *env, const char *sender, const char *queue_id)
 {
@@ -266,14 +312,6 @@ find_others(struct relay *r, struct group *g)
     return true;
 }
 
-static int
-by_account(const void *a, const void *b)
-{
-    const struct group *x = a, *y = b;
-
-    return x->own.id < y->own.id ? -1 : x->own.id > y->own.id;
-}
-
 static bool
 make_groups(struct relay *r)
 {
@@ -288,17 +326,9 @@ make_groups(struct relay *r)
             return false;
         g->rcpt[g->n++] = r->rcpt[i];
     }
-    /* Always in one order, so that two transactions that need sessions of the
-     * same two accounts cannot wait for each other. */
-    qsort(r->group, r->n_groups, sizeof *r->group, by_account);
-    for (size_t i = 0; i < r->n_groups; i++) {
-        struct group *g = &r->group[i];
-
-        for (size_t k = 0; k < g->n; k++)
-            g->rcpt[k]->group = g;
-        if (!find_others(r, g))
+    for (size_t i = 0; i < r->n_groups; i++)
+        if (!find_others(r, &r->group[i]))
             return false;
-    }
     return true;
 }
 
@@ -394,11 +424,50 @@ count_waiting(struct relay *r, const struct group *g)
                      quota_now_ms(r->env->quota));
 }
 
+static void
+find_one(struct relay *r, struct group *g, uint64_t deadline_ms)
+{
+    if (needs_session(g))
+        relay_find_session(r, g, deadline_ms);
+}
+
+/* Is there a recipient that the content is needed for? */
+static bool
+any_ready(const struct relay *r)
+{
+    for (size_t i = 0; i < r->n_groups; i++)
+        if (r->group[i].session != NULL)
+            return true;
+    for (size_t i = 0; i < r->n; i++)
+        if (r->rcpt[i]->sent_before)
+            return true; /* only the content can tell */
+    return false;
+}
+
+/* A session for each group that needs one.  Several accounts look for theirs
+ * side by side, and who has one waits only RELAY_COMPANY_MS for the others:
+ * their messages could have it meanwhile, and two transactions of the same
+ * two accounts must not wait for each other.  Who has none then gets it when
+ * the content is here (finish_group), and holds nothing. */
+static void
+find_sessions(struct relay *r)
+{
+    uint64_t now_ms = clock_boot_ms(r->env->clock), until_ms,
+             end_ms = now_ms + RELAY_WAIT_MS;
+
+    do {
+        until_ms = r->n_groups > 1 && now_ms + RELAY_COMPANY_MS < end_ms
+                       ? now_ms + RELAY_COMPANY_MS
+                       : end_ms;
+        for_groups(r, find_one, until_ms);
+        now_ms = clock_boot_ms(r->env->clock);
+        /* Earlier: they do not wait, for it is no use. */
+    } while (!any_ready(r) && now_ms >= until_ms && now_ms < end_ms);
+}
+
 const char *
 relay_data(struct relay *r)
 {
-    uint64_t deadline_ms = clock_boot_ms(r->env->clock) + RELAY_WAIT_MS;
-    bool any_ready = false;
     char trouble[200];
 
     if (!ask_the_book(r)) {
@@ -409,19 +478,8 @@ relay_data(struct relay *r)
     r->message = message_new(r->conf->policy->state.directory);
     if (r->message == NULL || !make_groups(r))
         return defer_all(r, "Out of memory");
-    for (size_t i = 0; i < r->n_groups; i++) {
-        struct group *g = &r->group[i];
-
-        if (!needs_session(g)) {
-            any_ready = true; /* only the content can tell */
-            continue;
-        }
-        for (size_t k = 0; k < g->n; k++)
-            any_ready = any_ready || g->rcpt[k]->sent_before;
-        if (relay_find_session(r, g, deadline_ms))
-            any_ready = true;
-    }
-    if (any_ready || r->n_groups > 1) /* several: each gets its own reason */
+    find_sessions(r);
+    if (any_ready(r) || r->n_groups > 1) /* several: each gets its own reason */
         return "354 Go ahead";
     relay_refuse_group(r, &r->group[0]);
     count_waiting(r, &r->group[0]);
@@ -500,54 +558,23 @@ find_queue_id(struct relay *r)
 }
 
 static void
-finish_group(struct relay *r, struct group *g)
+finish_group(struct relay *r, struct group *g, uint64_t deadline_ms)
 {
     if (r->failed) {
         for (size_t k = 0; k < g->n; k++)
             relay_end_rcpt(r, g->rcpt[k], OUTCOME_DEFERRED,
                            "451 4.3.0 Content cannot be kept now");
-    } else if (g->session != NULL) {
-        relay_send_group(r, g);
     } else if (needs_session(g)) {
-        relay_refuse_group(r, g);
+        /* Alone it has waited long enough. */
+        if (g->session != NULL ||
+            (r->n_groups > 1 && relay_find_session(r, g, deadline_ms)))
+            relay_send_group(r, g);
+        else
+            relay_refuse_group(r, g);
     }
     relay_drop_session(r, g);
     if (!r->failed) /* else the book knows nothing of this attempt */
         count_waiting(r, g);
-}
-
-struct errand { /* the groups, one after the other, for several threads */
-    struct relay *r;
-    atomic_size_t next;
-};
-
-static void *
-run_errand(void *cookie)
-{
-    struct errand *e = cookie;
-    size_t i;
-
-    while ((i = atomic_fetch_add(&e->next, 1)) < e->r->n_groups)
-        finish_group(e->r, &e->r->group[i]);
-    return NULL;
-}
-
-/* Groups share nothing that one of them changes, and each has its session
- * already or needs none of another's. */
-static void
-finish_groups(struct relay *r)
-{
-    struct errand e = {.r = r};
-    pthread_t helper[HELPERS_MAX];
-    size_t n = 0;
-
-    atomic_init(&e.next, 0);
-    while (n < HELPERS_MAX && n + 1 < r->n_groups &&
-           pthread_create(&helper[n], NULL, run_errand, &e) == 0)
-        n++;
-    run_errand(&e);
-    while (n > 0)
-        pthread_join(helper[--n], NULL);
 }
 
 void
@@ -563,7 +590,10 @@ relay_finish(struct relay *r)
     for (size_t i = 0; i < r->n && !r->failed; i++)
         if (r->rcpt[i]->sent_before)
             answer_sent_before(r, r->rcpt[i]);
-    finish_groups(r);
+    for (size_t i = 0; i < r->n_groups; i++)
+        r->group[i].late = r->group[i].session == NULL;
+    for_groups(r, finish_group,
+               clock_boot_ms(r->env->clock) + RELAY_EXCHANGE_MS);
 }
 
 size_t

@@ -18,6 +18,7 @@
 #include "milter/base/conf.h"
 #include "milter/deliver/attempts.h"
 #include "milter/deliver/pool.h"
+#include "milter/deliver/suspects.h"
 #include "milter/ledger/ledger.h"
 #include "milter/state/hints.h"
 #include "milter/state/quota.h"
@@ -32,6 +33,7 @@ struct relay_env {
     struct ledger *ledger;
     struct pool_sessions *pool;
     struct attempts *attempts;
+    struct suspects *suspects;
     const struct clock *clock;
     const char *hostname;
     atomic_bool

@@ -363,6 +363,7 @@ relay_apply_effect(struct relay *r, const struct mailbox *m,
 
     if (v->effect != EFFECT_COOL && v->effect != EFFECT_DISABLE)
         return;
+    relay_rest_others(r, m, v);
     mailbox_identity(m->address, m->account->smarthost->name, identity);
     snprintf(reason, sizeof reason, "%s", v->meaning);
     if (reply->code != 0)
@@ -387,6 +388,16 @@ relay_apply_effect(struct relay *r, const struct mailbox *m,
     log_kv_u64(&l, "for_s", (until_ms - now_ms) / 1000);
     log_kv(&l, "reason", reason);
     log_end(&l);
+}
+
+void
+relay_suspect(struct relay *r, const struct mailbox *m,
+              const struct reply *reply)
+{
+    struct verdict v = outcome_suspected();
+
+    if (suspects_again(r->env->suspects, m->id, quota_now_ms(r->env->quota)))
+        relay_apply_effect(r, m, &v, reply);
 }
 
 void

@@ -94,6 +94,7 @@ attempt_of(const struct relay *r, const struct group *g, const struct rcpt *c,
         .diverted_from = relay_is_diverted(g, c) ? c->mailbox.id : 0,
         .message_id = message_id(r->message),
         .size_octets = message_size(r->message),
+        .at_once = g->mailbox.account->sessions.max,
     };
     const struct digest *digest = message_digest(r->message);
 
@@ -297,8 +298,40 @@ is_about_account(const struct verdict *v)
            (v->scope == SCOPE_ACCOUNT || v->scope == SCOPE_ORGANISATION);
 }
 
-/* Writes the results, then ends the recipients they end.  Still open are those
- * to be split, or to go through another account. */
+static size_t
+open_recipients(const struct group *g)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < g->n; i++)
+        n += !g->rcpt[i]->done && !g->rcpt[i]->sent_before;
+    return n;
+}
+
+/* Not ended by this flight: to be split off, or to go through another
+ * account. */
+static bool
+stays_open(const struct flight *f, size_t i, bool may_exchange)
+{
+    const struct verdict *v = &f->result[i].verdict;
+
+    return (v->kind == OUTCOME_SPLIT && f->n > 1) ||
+           (may_exchange && is_about_account(v));
+}
+
+/* Nothing of the group is left to send: others get the session while this one
+ * waits for the disk. */
+static void
+give_session_up(struct flight *f, bool may_exchange)
+{
+    for (size_t i = 0; i < f->n; i++)
+        if (stays_open(f, i, may_exchange))
+            return;
+    if (f->n == open_recipients(f->g))
+        relay_drop_session(f->r, f->g);
+}
+
+/* Writes the results, then ends the recipients they end. */
 static void
 flight_end(struct flight *f, bool may_exchange, const struct taken *before,
            const struct taken *after)
@@ -306,7 +339,11 @@ flight_end(struct flight *f, bool may_exchange, const struct taken *before,
     struct relay *r = f->r;
     uint64_t ms = clock_boot_ms(r->env->clock) - f->began_ms;
     char(*enhanced)[16] = calloc(f->n, sizeof *enhanced);
+    char info[SESSION_INFO_MAX] = "";
 
+    if (f->g->session != NULL)
+        snprintf(info, sizeof info, "%s", session_info(f->g->session));
+    give_session_up(f, may_exchange);
     quota_count_flight(r->env->quota, ms);
     for (size_t i = 0; i < f->n; i++) {
         struct letter_result *x = &f->result[i];
@@ -339,8 +376,7 @@ flight_end(struct flight *f, bool may_exchange, const struct taken *before,
         struct letter_result *x = &f->result[i];
         char line[LMTP_REPLY_MAX];
 
-        if ((x->verdict.kind == OUTCOME_SPLIT && f->n > 1) ||
-            (may_exchange && is_about_account(&x->verdict)))
+        if (stays_open(f, i, may_exchange))
             continue;
         outcome_lmtp_reply(&x->verdict, &x->reply, line);
         relay_end_rcpt(r, f->rcpt[i],
@@ -348,8 +384,7 @@ flight_end(struct flight *f, bool may_exchange, const struct taken *before,
                                                             : x->verdict.kind,
                        line);
         count_outcome(r, f->g, f->rcpt[i]->kind);
-        log_rcpt(r, f->g, f->rcpt[i], smtp_stage_name(x->stage),
-                 f->g->session != NULL ? session_info(f->g->session) : "", ms);
+        log_rcpt(r, f->g, f->rcpt[i], smtp_stage_name(x->stage), info, ms);
     }
     free(enhanced);
 }
@@ -365,14 +400,21 @@ refuse_with(struct relay *r, struct group *g, const char *text)
     relay_refuse_group(r, g);
 }
 
-static size_t
-open_recipients(const struct group *g)
+/* What the replies say of the account, once. */
+static void
+flight_effects(struct flight *f)
 {
-    size_t n = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        const struct letter_result *x = &f->result[i];
 
-    for (size_t i = 0; i < g->n; i++)
-        n += !g->rcpt[i]->done && !g->rcpt[i]->sent_before;
-    return n;
+        if (x->verdict.effect != EFFECT_NONE)
+            relay_apply_effect(f->r, &f->g->mailbox, &x->verdict, &x->reply);
+        else if (x->verdict.suspect)
+            relay_suspect(f->r, &f->g->mailbox, &x->reply);
+        else
+            continue;
+        return;
+    }
 }
 
 /* One transaction, quota taken.  Sets *ret_exchange when Gmail refused the
@@ -406,14 +448,7 @@ fly(struct flight *f, bool may_exchange, uint64_t deadline_ms,
             *ret_exchange = may_exchange;
     }
     flight_settle(f, &after);
-    for (size_t i = 0; i < f->n; i++) {
-        const struct letter_result *x = &f->result[i];
-
-        if (x->verdict.effect != EFFECT_NONE) {
-            relay_apply_effect(r, &f->g->mailbox, &x->verdict, &x->reply);
-            break;
-        }
-    }
+    flight_effects(f);
     flight_end(f, may_exchange, &before, after);
 }
 

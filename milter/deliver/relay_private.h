@@ -13,7 +13,10 @@ enum {
     /* Longest wait before 354; Postfix waits 120 s for it
      * (lmtp_data_init_timeout). */
     RELAY_WAIT_MS = 100 * 1000,
-    /* Longest wait for another account's session once the content is here:
+    /* Of that, how long accounts of one transaction hold their sessions for
+     * those that have none yet. */
+    RELAY_COMPANY_MS = 5 * 1000,
+    /* Longest wait for a session once the content is here:
      * Postfix waits 600 s for the replies (lmtp_data_done_timeout). */
     RELAY_EXCHANGE_MS = 60 * 1000,
     RELAY_ROUNDS_MAX = 64, /* transactions for one group */
@@ -23,9 +26,8 @@ struct rcpt {
     struct tag tag;
     char canonical[TAGGED_MAX + 1];
     struct mailbox mailbox; /* the tag's */
-    struct group *group;
-    bool claimed;     /* attempts_begin succeeded */
-    bool sent_before; /* by the book; the content decides */
+    bool claimed;           /* attempts_begin succeeded */
+    bool sent_before;       /* by the book; the content decides */
     bool tried_before;
     struct recipient_id id;
     bool done; /* `reply` and `kind` stand */
@@ -55,6 +57,7 @@ struct group {
     bool session_usable;
     bool in_line;  /* for room of the tag's account */
     int waits_for; /* enum dimension that has none there; -1 = another reason */
+    bool late;    /* had no session before the content: served last */
     /* Why it cannot be sent now; code of the verdict for the book. */
     struct verdict refusal;
     struct reply refusal_reply;
@@ -72,7 +75,7 @@ struct relay {
     size_t n, room;
     struct rcpt **rcpt;
     size_t n_groups;
-    struct group *group;         /* sorted by mailbox id */
+    struct group *group;
     char answer[LMTP_REPLY_MAX]; /* of relay_rcpt, relay_data */
 };
 
@@ -109,8 +112,18 @@ void relay_leave_line(struct relay *r, struct group *g);
 void relay_apply_effect(struct relay *r, const struct mailbox *m,
                         const struct verdict *v, const struct reply *reply);
 
+/* A message of the account was refused as unsolicited: does it rest now? */
+void relay_suspect(struct relay *r, const struct mailbox *m,
+                   const struct reply *reply);
+
 /* Gmail accepted a message of the account. */
 void relay_accepted(struct relay *r, const struct mailbox *m);
+
+/* ---- relay_scope.c ---- */
+
+/* Sends to rest whom else the verdict about m is about, by its scope. */
+void relay_rest_others(struct relay *r, const struct mailbox *m,
+                       const struct verdict *v);
 
 /* ---- relay_flight.c ---- */
 

@@ -37,6 +37,7 @@ struct pump {
     char *block;                         /* SMTP_BLOCK octets, with copy */
     uint64_t until_ms;
     uint64_t wait_from_ms; /* what is awaited is awaited since then */
+    bool wrote;            /* something of it: an answer may come */
     enum smtp_state waits_in;
     bool tls_failed; /* the handshake, not the wire */
 };
@@ -80,7 +81,8 @@ pump_content(struct pump *p)
 {
     size_t n = 0;
 
-    read_arrived(p);
+    if (p->wrote)
+        read_arrived(p);
     if (smtp_want(p->s->smtp) != SMTP_WANT_CONTENT)
         return;
     if (p->copy == NULL ||
@@ -98,6 +100,8 @@ pump_write(struct pump *p)
         stream_write(p->s->stream, out.at, out.len,
                      sooner(now_ms() + SMTP_MS_BLOCK, p->until_ms));
     char why[400];
+
+    p->wrote = true;
 
     if (r == STREAM_OK) {
         smtp_written(p->s->smtp);
@@ -120,6 +124,10 @@ pump_read(struct pump *p)
     size_t n = 0;
     enum stream_result r;
 
+    if (smtp_state(m) == SMTP_FINAL) { /* which may take long */
+        free(p->block);
+        p->block = NULL;
+    }
     if (p->waits_in != smtp_state(m)) {
         p->waits_in = smtp_state(m);
         p->wait_from_ms = now_ms();

@@ -20,7 +20,7 @@ struct session {
     struct smtp *smtp;
     bool reused;
     uint64_t active_ms; /* when the last transaction ended; machine's clock */
-    char info[300];
+    char info[SESSION_INFO_MAX];
     /* The pool's own, under its lock while the session is idle. */
     struct session *next;
     struct session *older, *newer; /* of all idle ones, by their last use */

@@ -14,6 +14,7 @@ enum {
     /* Envelope, and two blocks with every octet a dot. */
     OUT_MAX = (SMTP_RECIPIENTS_MAX + 4) * (SMTP_ADDRESS_MAX + 100) +
               4 * SMTP_BLOCK + SASL_RESPONSE_MAX,
+    OUT_KEPT = 16 * 1024, /* between two writes: a small message's */
 };
 
 const char *
@@ -181,6 +182,8 @@ smtp_written(struct smtp *m)
         explicit_bzero(m->out.at, m->out.room);
     m->out_secret = false;
     buf_clear(&m->out);
+    if (m->out.room > OUT_KEPT)
+        buf_free(&m->out); /* not while it waits for the reply, or is idle */
 }
 
 /* ---- in ---- */

@@ -262,6 +262,12 @@ void quota_restore_observed(struct quota *q, uint64_t id, enum dimension d,
                             uint64_t window_ms, uint64_t observed,
                             uint64_t at_ms);
 
+/* Calls each for every account of the segment. */
+void quota_accounts(const struct quota *q,
+                    void (*each)(void *cookie, uint64_t id,
+                                 const char *identity),
+                    void *cookie);
+
 /* Forgets what was spent, observed limits and rests; a state that is not
  * COOLING stays.  False: the account is not known. */
 bool quota_forget(struct quota *q, uint64_t id);

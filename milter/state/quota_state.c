@@ -353,3 +353,18 @@ quota_diverted_here(const struct quota *q, uint64_t id,
     }
     return false;
 }
+
+void
+quota_accounts(const struct quota *q,
+               void (*each)(void *cookie, uint64_t id, const char *identity),
+               void *cookie)
+{
+    for (uint32_t i = 0; i < q->segment.n_slots; i++) {
+        char identity[IDENTITY_MAX + 1];
+        uint64_t id;
+        const struct quota_slot *slot = segment_slot(&q->segment, i, &id);
+
+        if (slot != NULL && identity_of(slot, id, identity))
+            each(cookie, id, identity);
+    }
+}

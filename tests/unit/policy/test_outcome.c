@@ -21,7 +21,14 @@
 #define MINUTES(n) ((n)*60000ull)
 #define HOURS(n)   ((n)*3600000ull)
 
-enum { OAUTH = 1, HALVE = 2, CLOSE = 4, IS_FULL = 8, DAILY = 16 };
+enum {
+    OAUTH = 1,
+    HALVE = 2,
+    CLOSE = 4,
+    IS_FULL = 8,
+    DAILY = 16,
+    SUSPICIOUS = 32,
+};
 
 struct row {
     const char *name;
@@ -324,10 +331,14 @@ static const struct row message_rows[] = {
     R("unsolicited", CONTENT,
       "550-5.7.1 Our system has detected that this message is likely "
       "unsolicited mail.\r\n550 5.7.1  " URL "UnsolicitedMessageError" SID,
-      REFUSED, MESSAGE, NONE, 0, 0, "550 5.7.1"),
+      REFUSED, MESSAGE, NONE, 0, SUSPICIOUS, "550 5.7.1"),
+    R("unsolicited, without the keyword", CONTENT,
+      "550 5.7.1 This is likely unsolicited mail." SID,
+      REFUSED, MESSAGE, NONE, 0, SUSPICIOUS, "550 5.7.1"),
     R("reputation", CONTENT,
       "550 5.7.1 this message is suspicious due to the very low reputation "
-      "of the sending domain." SID, REFUSED, MESSAGE, NONE, 0, 0, "550 5.7.1"),
+      "of the sending domain." SID,
+      REFUSED, MESSAGE, NONE, 0, SUSPICIOUS, "550 5.7.1"),
     R("unusual rate", CONTENT,
       "550 5.7.1 Our system has detected an unusual rate of unsolicited mail "
       "originating from your IP address." SID,
@@ -518,7 +529,8 @@ check_row(const struct row *row)
     if (v.halve_sessions != ((row->flags & HALVE) != 0) ||
         v.close_session != ((row->flags & CLOSE) != 0) ||
         v.full != ((row->flags & IS_FULL) != 0) ||
-        v.daily != ((row->flags & DAILY) != 0))
+        v.daily != ((row->flags & DAILY) != 0) ||
+        v.suspect != ((row->flags & SUSPICIOUS) != 0))
         fail_msg("%s: halve %d, close %d, full %d, daily %d", row->name,
                  v.halve_sessions, v.close_session, v.full, v.daily);
     assert_non_null(v.meaning);
