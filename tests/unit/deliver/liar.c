@@ -20,6 +20,7 @@ struct peer { /* one connection */
     char in[70000];
     size_t n;
     bool logged_in;
+    int rcpts; /* of this transaction */
 };
 
 static void
@@ -174,9 +175,26 @@ bdat(struct peer *p, const char *line)
     return !atomic_load(&l->end_after_message);
 }
 
+static void
+rcpt(struct peer *p)
+{
+    int most = atomic_load(&p->l->rcpts_max);
+
+    if (most > 0 && p->rcpts >= most) {
+        say(p, "452-4.5.3 Your message has too many recipients.\r\n"
+               "452 4.5.3  https://support.google.com/mail/?p="
+               "TooManyRecipientsError x - gsmtp\r\n");
+        return;
+    }
+    p->rcpts++;
+    atomic_fetch_add(&p->l->rcpts, 1);
+    say(p, "250 2.1.5 OK\r\n");
+}
+
 static bool
 mail(struct peer *p)
 {
+    p->rcpts = 0;
     if (countdown(&p->l->die_at_mail))
         return false;
     if (!atomic_load(&p->l->refuse_and_leave)) {
@@ -208,7 +226,9 @@ command(struct peer *p, const char *line)
         atomic_fetch_add(&p->l->quits, 1);
         say(p, "221 2.0.0 closing connection\r\n");
         return false;
-    } else if (strncmp(line, "RCPT ", 5) == 0 || strcmp(line, "RSET") == 0)
+    } else if (strncmp(line, "RCPT ", 5) == 0)
+        rcpt(p);
+    else if (strcmp(line, "RSET") == 0)
         say(p, "250 2.1.5 OK\r\n");
     else
         say(p, "502 5.5.1 Unrecognized command\r\n");

@@ -31,10 +31,11 @@ struct liar {
     atomic_bool end_after_message; /* ends in order after each message */
     atomic_bool refuse_and_leave;  /* 552 to MAIL at once, reads no more */
     atomic_int final_delay_ms;
+    atomic_int rcpts_max; /* of a transaction, then 452 4.5.3; 0 = any number */
     const char *_Atomic final; /* instead of 250 after the content */
     /* Counts. */
     atomic_int connections, open, most_open, logins, refused, messages, quits,
-        octets;
+        octets, rcpts;
     /* Inside. */
     int listener;
     SSL_CTX *ctx;

@@ -23,8 +23,9 @@
 
 #include "milter/base/log.h"
 #include "tests/unit/deliver/liar.h"
+#include "tests/unit/ledger/torn_vfs.h"
 
-enum { ACCOUNTS = 20, ROUNDS = 8, FAST = 10 };
+enum { ACCOUNTS = 20, ROUNDS = 8, FAST = 10, PAIR = 19 /* has two sessions */ };
 
 /* ---- a clock that runs fast ---- */
 
@@ -72,7 +73,8 @@ write_file(const char *path, const char *text)
     assert_int_equal(chmod(path, 0600), 0);
 }
 
-/* user0..9@example.com, user10..19@example.org; one session each. */
+/* user0..9@example.com, user10..19@example.org; one session each, the last
+ * one two. */
 static void
 write_config(struct stage *s, const char *path)
 {
@@ -90,8 +92,8 @@ write_config(struct stage *s, const char *path)
     for (unsigned i = 0; i < ACCOUNTS; i++)
         fprintf(f,
                 "  user%u: {address: user%u@example.%s, auth: {password_file: "
-                "pw}, sessions: {max: 1}}\n",
-                i, i, i < ACCOUNTS / 2 ? "com" : "org");
+                "pw}, sessions: {max: %u}}\n",
+                i, i, i < ACCOUNTS / 2 ? "com" : "org", 1 + (i == PAIR));
     fclose(f);
 }
 
@@ -161,6 +163,7 @@ tear_down(void **state)
     quota_reader_free(s->reader);
     hints_free(s->env.hints);
     ledger_close(s->env.ledger);
+    torn_vfs_forget();
     quota_free(s->env.quota);
     conf_holder_free(s->env.conf);
     liar_stop(&s->liar);
@@ -181,28 +184,43 @@ mailbox(const struct stage *s, unsigned i)
     return m;
 }
 
+static struct relay *
+begin_empty(struct stage *s, struct ticket *ret)
+{
+    struct relay *r = relay_new(&s->env, "a@example.com", "QUEUE1");
+
+    assert_non_null(r);
+    *ret = (struct ticket){.number = atomic_fetch_add(&s->ticket, 1) + 1,
+                           .minute = (uint32_t)(fast_wall_ms(NULL) / 60000),
+                           .from = FROM_KEEP,
+                           .share_percent = 100};
+    return r;
+}
+
+static void
+add(struct stage *s, struct relay *r, const struct ticket *t, unsigned account,
+    unsigned recipient)
+{
+    struct mailbox m = mailbox(s, account);
+    char tagged[TAGGED_MAX + 1], to[40];
+
+    snprintf(to, sizeof to, "you%u@far.test", recipient);
+    assert_int_equal(
+        ticket_write(t, slice_of(to), &m, s->policy->milter.tag_domain,
+                     &s->keys, tagged),
+        TICKET_OK);
+    assert_string_equal(relay_rcpt(r, tagged), "250 2.1.5 OK");
+}
+
 /* A transaction with a recipient for each of n accounts from `first` on. */
 static struct relay *
 begin(struct stage *s, unsigned first, unsigned n)
 {
-    struct relay *r = relay_new(&s->env, "a@example.com", "QUEUE1");
-    struct ticket t = {.number = atomic_fetch_add(&s->ticket, 1) + 1,
-                       .from = FROM_KEEP,
-                       .share_percent = 100};
+    struct ticket t;
+    struct relay *r = begin_empty(s, &t);
 
-    assert_non_null(r);
-    t.minute = (uint32_t)(fast_wall_ms(NULL) / 60000);
-    for (unsigned i = first; i < first + n; i++) {
-        struct mailbox m = mailbox(s, i);
-        char tagged[TAGGED_MAX + 1], to[40];
-
-        snprintf(to, sizeof to, "you%u@far.test", i);
-        assert_int_equal(
-            ticket_write(&t, slice_of(to), &m, s->policy->milter.tag_domain,
-                         &s->keys, tagged),
-            TICKET_OK);
-        assert_string_equal(relay_rcpt(r, tagged), "250 2.1.5 OK");
-    }
+    for (unsigned i = first; i < first + n; i++)
+        add(s, r, &t, i, i);
     return r;
 }
 
@@ -334,6 +352,70 @@ transactions_do_not_wait_for_each_other(void **state)
     assert_int_equal(atomic_load(&s->liar.messages), 4 * ROUNDS);
 }
 
+/* Gmail has answered, and the disk takes its time: somebody else has the
+ * session. */
+static void
+a_session_does_not_wait_for_the_disk(void **state)
+{
+    struct stage *s = *state;
+    struct mailbox m = mailbox(s, PAIR);
+    struct finishing f[2];
+    struct lease other;
+    pthread_t thread[2];
+
+    assert_int_equal(quota_open(s->env.quota, &m), STATE_OK);
+    other = pool_lease(s->env.pool, &m, fast_boot_ms(NULL) + 60000, false);
+    assert_non_null(other.session);
+    assert_int_equal(deliver(s, PAIR, 1, "250 "), 1);
+    torn_vfs_slow_syncs(4000);
+    for (int i = 0; i < 2; i++) {
+        f[i] = (struct finishing){.r = begin(s, PAIR, 1)};
+        assert_int_equal(pthread_create(&thread[i], NULL, finish_main, &f[i]),
+                         0);
+    }
+    for (int i = 0; i < 1000 && atomic_load(&s->liar.messages) < 3; i++)
+        usleep(10000);
+    assert_int_equal(atomic_load(&s->liar.messages), 3);
+    assert_false(atomic_load(&f[0].done) || atomic_load(&f[1].done));
+    torn_vfs_slow_syncs(0);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(thread[i], NULL);
+        assert_int_equal(strncmp(relay_reply(f[i].r, 0), "250 ", 4), 0);
+        relay_free(f[i].r);
+    }
+    pool_return(s->env.pool, other.session, true);
+}
+
+/* ---- one account, many recipients ---- */
+
+static void
+many_recipients_are_split(void **state)
+{
+    static const struct {
+        unsigned recipients;
+        int rcpts_max, transactions;
+    } rows[] = {{100, 0, 1}, {101, 0, 2}, {250, 0, 3}, {150, 40, 4}, {3, 1, 3}};
+    struct stage *s = *state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct ticket t;
+        struct relay *r = begin_empty(s, &t);
+
+        atomic_store(&s->liar.rcpts_max, rows[i].rcpts_max);
+        atomic_store(&s->liar.messages, 0);
+        atomic_store(&s->liar.rcpts, 0);
+        for (unsigned k = 0; k < rows[i].recipients; k++)
+            add(s, r, &t, (unsigned)i, k);
+        assert_int_equal(relay_data(r)[0], '3');
+        content(r);
+        for (size_t k = 0; k < rows[i].recipients; k++)
+            assert_int_equal(strncmp(relay_reply(r, k), "250 ", 4), 0);
+        assert_int_equal(atomic_load(&s->liar.rcpts), rows[i].recipients);
+        assert_int_equal(atomic_load(&s->liar.messages), rows[i].transactions);
+        relay_free(r);
+    }
+}
+
 /* ---- whom a reply is about ---- */
 
 static void
@@ -436,6 +518,8 @@ main(void)
         TEST(accounts_go_side_by_side),
         TEST(a_busy_account_holds_nobody_up),
         TEST(transactions_do_not_wait_for_each_other),
+        TEST(a_session_does_not_wait_for_the_disk),
+        TEST(many_recipients_are_split),
         TEST(an_organisation_rests),
         TEST(a_host_rests),
         TEST(an_account_rests_alone),
@@ -443,5 +527,6 @@ main(void)
         cmocka_unit_test(suspicion_passes),
     };
 
+    torn_vfs_install();
     return cmocka_run_group_tests_name("deliver/relay", tests, NULL, NULL);
 }
