@@ -57,7 +57,7 @@ struct group {
     bool session_usable;
     bool in_line;  /* for room of the tag's account */
     int waits_for; /* enum dimension that has none there; -1 = another reason */
-    bool late;    /* had no session before the content: served last */
+    bool late;     /* had no session before the content: served last */
     /* Why it cannot be sent now; code of the verdict for the book. */
     struct verdict refusal;
     struct reply refusal_reply;

@@ -362,9 +362,9 @@ quota_accounts(const struct quota *q,
     for (uint32_t i = 0; i < q->segment.n_slots; i++) {
         char identity[IDENTITY_MAX + 1];
         uint64_t id;
-        const struct quota_slot *slot = segment_slot(&q->segment, i, &id);
 
-        if (slot != NULL && identity_of(slot, id, identity))
+        if (segment_slot(&q->segment, i, &id) != NULL &&
+            quota_segment_identity(&q->segment, id, identity))
             each(cookie, id, identity);
     }
 }
