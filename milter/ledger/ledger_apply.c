@@ -228,10 +228,16 @@ apply_ending(struct ledger_sql *s, const struct attempt_result *r, bool *marked)
     return rc;
 }
 
-/* Nothing was given back, and the bucket is the same: as nearly always. */
+/* Nothing was given back, the bucket is the same, and what was charged is
+ * there: as nearly always. */
 static bool
-stands_as_it_was(const struct taken *before, const struct taken *after)
+stands_as_it_was(const struct ledger_sql *s, const struct ledger_entry *e)
 {
+    const struct taken *before = &e->before, *after = &e->after;
+
+    if (!e->charged_before || !e->charged_after ||
+        e->ending[0].row <= s->forgotten_row)
+        return false;
     if (before->n != after->n || recipients_until_ms(after) != 0)
         return false;
     for (unsigned i = 0; i < after->n; i++)
@@ -254,8 +260,7 @@ apply_finish(struct ledger_sql *s, const struct ledger_entry *e)
         if (rc != SQLITE_OK)
             return rc;
     }
-    if (e->charged_before && e->charged_after &&
-        stands_as_it_was(&e->before, &e->after))
+    if (stands_as_it_was(s, e))
         return SQLITE_OK;
     if (marked && e->charged_before) {
         int rc = apply_give_back(s, &e->before);
@@ -387,7 +392,7 @@ apply_forget(struct ledger_sql *s, uint64_t account)
     static const enum ledger_sql_statement all[] = {
         SQL_FORGET_SPENT, SQL_FORGET_MAILED, SQL_FORGET_OBSERVED,
         SQL_FORGET_RESTS, SQL_FORGET_COOLING};
-    int rc = SQLITE_OK;
+    int rc = ledger_sql_number(s, SQL_LAST_ROW, &s->forgotten_row);
 
     for (size_t i = 0; i < sizeof all / sizeof *all && rc == SQLITE_OK; i++)
         rc = apply_account(s, all[i], account, 0);

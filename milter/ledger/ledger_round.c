@@ -62,7 +62,7 @@ ledger_writer_open(struct ledger *l, char *err, size_t err_size)
         (rc = ledger_sql_number(s, SQL_NEWEST_GET, &newest)) != SQLITE_OK ||
         (rc = ledger_sql_number(s, SQL_BEHIND_GET, &behind)) != SQLITE_OK ||
         (rc = carry_over(l, s)) != SQLITE_OK ||
-        /* From here on it is round_sync() that brings things to the disk. */
+        /* From here on it is the syncer that brings things to the disk. */
         (rc = ledger_sql_exec(s, "PRAGMA synchronous = NORMAL")) != SQLITE_OK) {
         fail(err, err_size, s, rc);
         ledger_sql_close(s);
@@ -80,6 +80,7 @@ ledger_writer_open(struct ledger *l, char *err, size_t err_size)
         l->shared.newest_ms = (uint64_t)newest;
     l->shared.behind_ms = behind; /* what another file had is noted anew */
     l->shared.generation++;
+    s->forgotten_row = l->shared.next_row - 1;
     l->own.book = s;
     ledger_sync_opened(l);
     pthread_mutex_unlock(&l->mutex);

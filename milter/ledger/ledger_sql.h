@@ -84,6 +84,9 @@ struct ledger_sql {
     int wal_done; /* of them, already in the database too */
     struct ledger_file file, wal, shm; /* as opened */
     sqlite3_file *wal_file;            /* SQLite's; ledger_sql_wal() */
+    /* The charges of flights up to this row may be gone: an account was reset,
+     * or they began in another file. */
+    int64_t forgotten_row;
     /* Accounts whose names are in the table; emptied by a rollback. */
     uint64_t named[LEDGER_SQL_NAMED];
     char path[LEDGER_PATH_MAX + 16];

@@ -82,6 +82,7 @@ ledger_sync_again(struct ledger *l, bool saved)
 
     pthread_mutex_lock(&l->mutex);
     l->sync.rc = SQLITE_OK;
+    l->sync.wanted = false; /* until there is a book again */
     ok = l->sync.first == NULL || saved;
     pthread_mutex_unlock(&l->mutex);
     return ok;
