@@ -8,6 +8,7 @@
 
 #include "milter/base/log.h"
 #include "milter/base/parallel.h"
+#include "policy/window.h"
 
 /* ---- the book ---- */
 
@@ -73,6 +74,7 @@ struct restoring {
     const struct policy *policy;
     struct quota *quota;
     struct attempts *attempts;
+    uint64_t now_ms; /* quota time */
     /* Buckets come account by account, and there may be millions. */
     uint64_t account; /* of the one before; 0 = none yet */
     bool known;
@@ -105,6 +107,10 @@ restore_spent(void *cookie, uint64_t account, const char *identity,
 {
     struct restoring *r = cookie;
 
+    /* Since the newest charge time has passed: no place is needed for who has
+     * nothing that counts. */
+    if (bucket + WINDOW_PARTS < window_bucket_of(window_ms, r->now_ms))
+        return;
     if (account != r->account) {
         if (r->known)
             quota_restored(r->quota, r->account);
@@ -224,12 +230,14 @@ restore_waiting(void *cookie, uint64_t ticket, uint64_t account,
                 const char *identity, uint64_t last_ms, uint32_t recipients)
 {
     struct restoring *r = cookie;
+    uint64_t n_left_out = r->n_left_out;
 
     /* Until they come again all of them are taken for external: a forecast
      * rather too late than too early. */
     if (reopen(r, account, identity))
         attempts_waiting(r->attempts, ticket, account, (struct portion){0},
                          (struct portion){recipients, recipients}, last_ms);
+    r->n_left_out = n_left_out; /* it can do without */
 }
 
 bool
@@ -244,8 +252,9 @@ bool
 restore_memory(const struct policy *p, struct ledger *l, struct quota *q,
                struct attempts *a, char *err, size_t err_size)
 {
-    struct restoring r = {.policy = p, .quota = q, .attempts = a};
     uint64_t now_ms = quota_now_ms(q);
+    struct restoring r = {
+        .policy = p, .quota = q, .attempts = a, .now_ms = now_ms};
 
     if (!restore_windows(&r, l) ||
         ledger_states(l, restore_state, &r) != LEDGER_OK ||

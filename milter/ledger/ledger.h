@@ -160,8 +160,8 @@ uint64_t ledger_newest_ms(struct ledger *l);
 struct quota_start ledger_quota_start(struct ledger *l);
 
 /* Once a second or so, now being quota_ms: how quota time and the wall clock
- * stand to each other is noted when it has changed, for the next boot.  Never
- * blocks. */
+ * stand to each other is noted when it has changed, for the next boot.  Not
+ * waited for. */
 void ledger_clock(struct ledger *l, uint64_t quota_ms);
 
 /* One of `of` parts of about as many accounts, n from 0, for threads that read

@@ -21,6 +21,7 @@
 
 #include "milter/state/quota_private.h"
 #include "milter/state/words.h"
+#include "policy/window.h"
 
 enum { ACCOUNTS = 60, STEPS = 3000, REBOOTS = 6 };
 
@@ -464,6 +465,21 @@ an_account_without_a_place_stops_the_start(void **state)
     assert_false(
         restore_memory(&many, a.ledger, a.quota, a.attempts, err, sizeof err));
     assert_non_null(strstr(err, "raise state.accounts"));
+    end(&a);
+
+    /* Two days later nothing counts any more. */
+    wall_ms += 2 * DAY_MS + DAY_MS / WINDOW_PARTS;
+    boot_ms += 2 * DAY_MS + DAY_MS / WINDOW_PARTS;
+    assert_int_equal(ledger_open(&a.ledger, book, &fake, err, sizeof err),
+                     LEDGER_OK);
+    assert_true(restore_book(a.ledger, &many, boot_1));
+    begins = ledger_quota_start(a.ledger);
+    assert_int_equal(
+        quota_make(&a.quota, runtime, &many, &fake, &begins, err, sizeof err),
+        STATE_OK);
+    a.attempts = attempts_new(a.quota);
+    assert_true(
+        restore_memory(&many, a.ledger, a.quota, a.attempts, err, sizeof err));
     end(&a);
 }
 

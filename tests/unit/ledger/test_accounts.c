@@ -116,6 +116,55 @@ observation(uint64_t at_ms, uint64_t messages, uint64_t recipients)
                    {DIM_RECIPIENTS, KIT_DAY_MS, 10000, recipients}}};
 }
 
+/* ---- parts of the accounts ---- */
+
+struct counted {
+    unsigned n[5];
+};
+
+static const uint64_t far_apart[5] = {1, 1ull << 62, INT64_MAX, 1ull << 63,
+                                      UINT64_MAX};
+
+static void
+count_account(void *cookie, uint64_t account, const char *identity,
+              enum dimension d, uint64_t window_ms, uint64_t bucket,
+              uint64_t units)
+{
+    struct counted *c = cookie;
+
+    (void)identity;
+    (void)bucket;
+    (void)units;
+    if (d != DIM_MESSAGES || window_ms != KIT_DAY_MS)
+        return;
+    for (unsigned i = 0; i < 5; i++)
+        c->n[i] += far_apart[i] == account;
+}
+
+static void
+the_parts_hold_each_account_once(void **state)
+{
+    struct kit_desk *d = *state;
+
+    for (unsigned i = 0; i < 5; i++) {
+        struct attempt a = kit_attempt(i, "a@x", far_apart[i]);
+        struct taken t = kit_charge(far_apart[i], KIT_NOW_MS, 1);
+        int64_t row;
+
+        assert_int_equal(ledger_begin(d->l, &a, 1, &t, &row), LEDGER_OK);
+    }
+    for (unsigned of = 1; of <= 9; of++) {
+        struct counted c = {{0}};
+
+        for (unsigned n = 0; n < of; n++)
+            assert_int_equal(ledger_spent(d->l, (struct ledger_part){n, of},
+                                          count_account, &c),
+                             LEDGER_OK);
+        for (unsigned i = 0; i < 5; i++)
+            assert_int_equal(c.n[i], 1);
+    }
+}
+
 /* ---- observed limits ---- */
 
 static void
@@ -327,6 +376,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(the_parts_hold_each_account_once),
         TEST(the_newest_observation_is_kept),
         TEST(an_observation_ends_with_its_time),
         TEST(diverts_outlive_the_agent),
