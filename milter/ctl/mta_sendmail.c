@@ -68,8 +68,8 @@ print_mailer(const char *listen)
  * off and hands it in again.  A recipient who is the sender ($&f) is found
  * while a delivery stands behind us ($&u) only for a report; at RCPT and in a
  * queue run, where somebody writes to himself, $&u is empty.  A report that had
- * to wait in the queue has MAILER-DAEMON for a sender, what came by SMTP with
- * the null sender has none. */
+ * to wait in the queue has MAILER-DAEMON ($n) for a sender, what came by SMTP
+ * with the null sender has none. */
 static void
 print_report_rules(void)
 {
@@ -80,7 +80,7 @@ print_report_rules(void)
          "R$+ $| $+ .\t$: $1 $| $2\n"
          "R$+ $| $&f\t$: $1 $| $| $&u\n"
          "R$+ $| $| $+\t$#gmclean $@ report $: $1\n"
-         "R$+ $| $+\t$: $1 $| `MAILER'-DAEMON\n"
+         "R$+ $| $+\t$: $1 $| $n\n"
          "R$+ $| $&f\t$#gmclean $@ report $: $1\n"
          "R$+ $| $+\t$: $1\n");
 }
@@ -91,7 +91,7 @@ print_report_mailer(void)
     puts("Mgmclean,\tP=/etc/mail/gmclean, F=DFMun8, "
          "S=EnvFromSMTP/HdrFromSMTP,\n"
          "\t\tR=EnvToSMTP/HdrFromSMTP, E=\\n, L=0, T=DNS/RFC822/X-Unix,\n"
-         "\t\tA=gmclean $g $u\n");
+         "\t\tA=gmclean $n $g $u\n");
 }
 
 static void
@@ -108,10 +108,11 @@ print_report_program(const char *domain)
 {
     fputs("# ---- /etc/mail/gmclean (mode 0755) ----\n"
           "#!/bin/sh\n"
-          "# takes the tags off a report and hands it in again: gmclean SENDER "
-          "RECIPIENT\n"
-          "case $1 in\n"
-          "MAILER-DAEMON | MAILER-DAEMON@*) set -- '<>' \"$2\" ;;\n"
+          "# takes the tags off a report and hands it in again:\n"
+          "# gmclean MAILER-DAEMON SENDER RECIPIENT\n"
+          "sender=$2\n"
+          "case $2 in\n"
+          "\"$1\" | \"$1\"@*) sender='<>' ;;\n"
           "esac\n"
           "LC_ALL=C sed -E \\\n"
           "    -e 's/\\.[a-z2-7]{48}\\.[a-z0-9-]+\\.q[0-9][0-9]\\.",
@@ -123,7 +124,7 @@ print_report_program(const char *domain)
           stdout);
     print_escaped(domain);
     puts("/.../g' |\n"
-         "    exec /usr/sbin/sendmail -i -f \"$1\" -- \"$2\"");
+         "    exec /usr/sbin/sendmail -i -f \"$sender\" -- \"$3\"");
 }
 
 void

@@ -58,7 +58,8 @@ copy_of(const struct message *m, enum from_handling from, size_t step)
                              .from = from,
                              .sender = "s@x.org",
                              .hostname = "h.example",
-                             .ticket = 7};
+                             .ticket = 7,
+                             .tag_domain = "gmroute.invalid"};
     struct message_copy *c = message_copy_new(m, &o);
     struct buf b;
     size_t n;

@@ -54,6 +54,8 @@ write_and_read(struct slice recipient, const struct mailbox *m)
     check(ticket_read(slice_of(tagged), TAG, &keys, &tag) == TICKET_OK);
     check(tag.ticket.number == 1 && tag.ticket.share_percent == 100);
     check(same_canonical(recipient, slice_of(tag.recipient)));
+    check(ticket_tail(slice_of(tagged), TAG) ==
+          strlen(tagged) - strlen(tag.recipient));
 }
 
 static void

@@ -397,6 +397,39 @@ test_the_format_is_kept(void **state)
                         "kqwt33wajc3kvtasnd.x.q00.gmroute.invalid");
 }
 
+static void
+test_tail(void **state)
+{
+#define LABELS ".aaaaaaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbbbb.x.q00"
+    static const struct {
+        const char *address;
+        size_t without; /* octets left of it; 0 = no tag */
+    } rows[] = {
+        {"u@far.test" LABELS ".gmroute.invalid", 10},
+        {"u@far.test" LABELS ".GMROUTE.invalid.", 10},
+        {"far.test" LABELS ".gmroute.invalid", 8},
+        {"u@far.test" LABELS ".gmroute.invalid.org", 0},
+        {"u@far.test" LABELS "x.gmroute.invalid", 0},
+        {"u@far.test.b.x.q00.gmroute.invalid", 0},
+        {"u@far.test.gmroute.invalid", 0},
+        {LABELS ".gmroute.invalid", 0},
+        {"gmroute.invalid", 0},
+        {"u@far.test", 0},
+        {"", 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        size_t tail = ticket_tail(slice_of(rows[i].address), "gmroute.invalid");
+
+        print_message("  %s\n", rows[i].address);
+        assert_int_equal(tail, rows[i].without == 0
+                                   ? 0
+                                   : strlen(rows[i].address) - rows[i].without);
+    }
+#undef LABELS
+}
+
 /* ---- what cannot be tagged ---- */
 
 static void
@@ -573,6 +606,7 @@ main(void)
         cmocka_unit_test(test_parts_of_two_tags),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_the_format_is_kept),
+        cmocka_unit_test(test_tail),
         cmocka_unit_test(test_untaggable),
         cmocka_unit_test(test_length_of_the_whole),
         cmocka_unit_test(test_foreign_addresses),
