@@ -317,6 +317,35 @@ what_cannot_be_made(void **state)
     assert_int_equal(status, 0);
 }
 
+/* The milter, where the agent owns "keys": who starts first says what to do. */
+static void
+only_the_owner_makes_the_first_key(void **state)
+{
+    char err[300] = "", deep[120];
+    int status;
+    pid_t child;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    snprintf(deep, sizeof deep, "%s/keys", directory);
+    assert_int_equal(chmod(directory, 0755), 0);
+    assert_int_equal(mkdir(deep, 0755), 0);
+    child = fork();
+    if (child == 0) {
+        if (setresuid(12345, 12345, 12345) != 0 ||
+            conf_ticket_keys_make(directory, err, sizeof err))
+            _exit(1);
+        _exit(strstr(err, "/keys: no key in it yet") != NULL &&
+                      strstr(err, "start gmroute-deliver") != NULL
+                  ? 0
+                  : 2);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_true(conf_ticket_keys_make(directory, err, sizeof err));
+}
+
 enum { RACERS = 8, ROUNDS = 20 };
 
 struct racer {
@@ -382,6 +411,7 @@ main(void)
         KEYS_TEST(any_key_is_enough),
         KEYS_TEST(a_group_is_inherited),
         KEYS_TEST(what_cannot_be_made),
+        KEYS_TEST(only_the_owner_makes_the_first_key),
         KEYS_TEST(daemons_that_start_together_share_one_key),
     };
 
