@@ -68,6 +68,7 @@ class Notify(unittest.TestCase):
                     self.assertRegex(daemon.told(),
                                      r"^RELOADING=1\nMONOTONIC_USEC=[0-9]+$")
                     self.assertEqual(daemon.told(), ready[name])
+            self.a_ledger_that_cannot_be_written(stack)
             stack.write_config(rules="rules: nothing\n")
             for name, daemon in self.daemons.items():
                 with self.subTest(name):
@@ -99,6 +100,18 @@ class Notify(unittest.TestCase):
         os.rename(path + ".away", path)
         before = self.daemons["milter"].alive
         wait_for("the milter", lambda: self.daemons["milter"].alive > before)
+
+    def a_ledger_that_cannot_be_written(self, stack):
+        deliver = self.daemons["deliver"]
+        path = os.path.join(stack.top, "state/ledger.db")
+        os.rename(path, path + ".away")
+        os.mkdir(path)
+        stack.ctl("pause", "news")
+        self.assertRegex(deliver.told(), "^READY=1\nSTATUS=nothing is sent: the "
+                                         "ledger cannot be written: ")
+        os.rmdir(path)
+        os.rename(path + ".away", path)
+        self.assertEqual(deliver.told(), "READY=1\nSTATUS=3 accounts")
 
     def daemons_that_hang(self):
         """Nobody else tells for them."""
