@@ -56,6 +56,7 @@ STATE = {
 
 ROUTING = """\
 gmroute: 1
+mta_domains: [mx.example.com, localhost.example.com, localhost]
 milter: {{listen: "unix:/var/spool/postfix/gmroute/milter.sock"}}
 deliver: {{listen: "unix:/var/spool/postfix/gmroute/deliver.sock"}}
 smarthosts:
@@ -285,6 +286,8 @@ class Life(Case):
         self.run_there("systemctl", "reload", *SERVICES)
         self.run_there("gmroutectl", "mta-config", "postfix", "--apply")
         self.run_there("systemctl", "restart", "postfix")
+        self.assertIn(" 0 errors, 0 warnings", self.run_there(
+            "gmroutectl", "doctor"))
         self.send("the first")
         self.wait_for("the first message to be sent", lambda: self.sent() == 1)
         self.assertEqual(self.run_there("gmroutectl", "status",
