@@ -33,7 +33,7 @@ service_command(const struct doctor_case *k, struct findings *f)
     if (v == NULL || strcmp(v->command, "lmtp") == 0)
         return;
     found(f, "the service gmroute runs %s", v->command);
-    mend_field(k, f, OURS, "command", "lmtp");
+    mend_apply(k, f);
 }
 
 /* In a chroot only what lies below the queue directory can be reached. */

@@ -89,7 +89,7 @@ static bool
 set_override(struct apply *a, const struct mta_settings *s, const char *key,
              const char *name, const char *value)
 {
-    const char *now = mta_override(s, key, name);
+    const char *now = s != NULL ? mta_override(s, key, name) : NULL;
 
     if (now != NULL && strcmp(now, value) == 0)
         return true;
@@ -115,12 +115,6 @@ set_fields(struct apply *a, const struct mta_service *v,
                                want->maxproc)))
             return false;
     }
-    if (strcmp(v->command, want->command) != 0) {
-        note(a, "master.cf: %s: command %s", v->key, want->command);
-        return edit(
-            a, "-F",
-            arena_printf(a->arena, "%s/command=%s", v->key, want->command));
-    }
     return true;
 }
 
@@ -145,15 +139,20 @@ edit_services(struct apply *a)
         const char *key = arena_printf(a->arena, "%s/unix", want->name);
         const struct mta_service *v = key != NULL ? mta_service(s, key) : NULL;
 
+        /* With another program its -o are another's, too. */
+        bool fresh = v == NULL ||
+                     (want->is_ours && strcmp(v->command, want->command) != 0);
+
         good = key != NULL || nomem(a);
-        if (good && v == NULL)
+        if (good && fresh)
             good = add_service(a, key, want);
         else if (good && want->is_ours)
             good = set_fields(a, v, want);
         for (size_t k = 0;
              k < PLAN_OVERRIDES && want->override[k].name != NULL && good; k++)
-            good = set_override(a, s, key, want->override[k].name,
-                                want->override[k].value);
+            good =
+                set_override(a, fresh ? NULL : s, key, want->override[k].name,
+                             want->override[k].value);
     }
     postconf_free(s);
     return good;

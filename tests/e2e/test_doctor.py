@@ -15,9 +15,8 @@ import tempfile
 import time
 import unittest
 
-from tests.e2e.postfix import Postfix
 from tests.e2e.sendmail import PROGRAM, TOP, Sendmail
-from tests.e2e.stack import BUILD, HEAD, PROGRAMS, ROOT, Stack
+from tests.e2e.stack import BUILD, HEAD, PROGRAMS, ROOT, Stack, wait_for
 
 CTL = os.path.join(BUILD, PROGRAMS["ctl"])
 # In memory: else each change waits for the disk.
@@ -333,6 +332,226 @@ class PostfixMistakes(Base):
         done = self.ctl("doctor", "--config-directory", str(self.conf),
                         status=2)
         self.assertIn(b"main.cf", done.stderr)
+
+
+# ---- sendmail.cf ----
+
+SENDMAIL = [
+    ("filter-missing", r"^Xgmroute,.*\n", ""),
+    ("filter-socket", r"^(Xgmroute, S=)[^,]*", r"\1unix:/run/x/milter.sock"),
+    ("filter-order", r"^O InputMailFilters=.*\n", ""),
+    ("filter-order", r"^(O InputMailFilters=).*", r"\1gmroute,other"),
+    ("default-action", r"^(Xgmroute,.*) F=T,", r"\1 F=R,"),
+    ("default-action", r"^(Xgmroute,.*) F=T,", r"\1"),
+    ("milter-timeouts", r"^(Xgmroute,.*)E:2m", r"\1E:5s"),
+    ("milter-macros", r"^O Milter.macros.envfrom=.*",
+     "O Milter.macros.envfrom=i, {mail_addr}"),
+    ("rules-missing", r"^R.*[.] gmroute[.]invalid [.] >.*gmroute \$@.*\n",
+     ""),
+    ("rules-missing", r"^R.*[.] gmroute[.]invalid >.*\n", ""),
+    ("rules-missing", r"^R.*\* gmroute[.]invalid [.] >.*\n", ""),
+    ("mailer-missing", r"^Mgmroute,", "Mother,"),
+    ("mailer-socket", r"A=FILE \S*deliver.sock", "A=FILE /run/x/gm.sock"),
+    ("mailer-flags", r"F=mDFMuXzn8", "F=mDFMuXn8"),
+    ("mailer-flags", r"F=mDFMuXzn8", "F=DFMuXzn8"),
+    ("own-domains", r"^Cw.*", r"Cwlocalhost other.test"),
+    ("own-domains", r"^Cw.*", r"Cwlocalhost\nFw-o {domains}"),
+    ("queue-lifetime", r"^#?O Timeout.queuereturn=.*",
+     "O Timeout.queuereturn=1h"),
+    ("lmtp-timeouts", r"^#?O Timeout.datainit=.*", "O Timeout.datainit=10s"),
+    ("message-size", r"^#?O MaxMessageSize=.*", "O MaxMessageSize=90000000"),
+]
+
+
+@unittest.skipUnless(os.path.exists(PROGRAM), "needs contrib/unpack-sendmail")
+class SendmailMistakes(Base):
+    """One mistake each in the sendmail.cf that m4 makes of our lines."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.top = tempfile.mkdtemp(prefix="gmroute.", dir=TOP)
+        cls.config = os.path.join(cls.top, "gmroute.yaml")
+        cls.cf = os.path.join(cls.top, "mail", "sendmail.cf")
+        pathlib.Path(cls.config).write_text(POLICY.format(
+            top=cls.top, more_milter="",
+            milter=f"unix:{cls.top}/milter/milter.sock",
+            deliver=f"unix:{cls.top}/deliver/deliver.sock"))
+        lines = subprocess.run(
+            [CTL, "-c", cls.config, "mta-config", "sendmail"], check=True,
+            capture_output=True, text=True, timeout=60).stdout
+        Sendmail(cls.top, "example.com", 1, 1, lines)
+        path = pathlib.Path(cls.cf)
+        # Without a limit of its own Sendmail takes any size.
+        cls.good = re.sub(r"^#?O MaxMessageSize=.*",
+                          "O MaxMessageSize=25000000", path.read_text(),
+                          flags=re.M)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.top)
+
+    def look(self, text):
+        pathlib.Path(self.cf).write_text(text)
+        return self.doctor("--mta-only", "--sendmail-cf", self.cf)
+
+    def test_right(self):
+        self.assertEqual(self.look(self.good), {})
+
+    def test_mistakes(self):
+        domains = os.path.join(self.top, "domains")
+        pathlib.Path(domains).write_text("# ours\nfar.test\n")
+        for check, pattern, to in SENDMAIL:
+            with self.subTest(check=check, pattern=pattern):
+                # Rules stand behind tabs, mailers over two lines.
+                bad = re.sub(pattern, to.replace("{domains}", domains),
+                             self.good, count=1, flags=re.M)
+                self.assertTrue(bad != self.good)
+                found = self.look(bad)
+                self.assertEqual(set(found), {check}, found)
+
+    def test_every_check_has_its_mistake(self):
+        table = pathlib.Path(ROOT,
+                             "milter/ctl/doctor_sendmail.c").read_text()
+        names = re.findall(r'^    \{"([a-z0-9-]+)", SEVERITY_', table, re.M)
+        self.assertEqual(set(names), {row[0] for row in SENDMAIL})
+
+
+# ---- the host ----
+
+# A row: what must be found, the mistake as shell lines, changes of the policy's
+# text, and shell lines that take back what no command of doctor's does.
+HOST = [
+    ({"daemon-down"}, "mkdir -m 0750 $run/nobody", [
+        ("{run}", "{run}/nobody")]),
+    ({"not-listening"}, "mv $top/milter/milter.sock $top/milter/away", [],
+     "mv $top/milter/away $top/milter/milter.sock"),
+    ({"not-listening"}, "mv $top/spool/gmroute/deliver.sock $top/away", [],
+     "mv $top/away $top/spool/gmroute/deliver.sock"),
+    ({"socket-unreachable"}, "chgrp root $top/milter", []),
+    ({"socket-unreachable"}, "chmod 0700 $top/spool/gmroute", []),
+    ({"socket-unreachable"}, "chmod 0600 $top/spool/gmroute/deliver.sock",
+     []),
+    ({"socket-unreachable"}, "chmod 0700 $top/spool", []),
+    ({"socket-open"},
+     "chmod o+x $top/milter; chmod o+w $top/milter/milter.sock", []),
+    ({"socket-parent"}, "chmod o+w $top/spool/gmroute", []),
+    ({"labels"}, "rm $top/spool/gmroute/q05.sock", []),
+    ({"labels"}, "ln -sfn /nowhere $top/spool/gmroute/q31.sock", []),
+    ({"state-directory"}, "", [('directory: "{top}/state"',
+                                'directory: "{top}/none"')],
+     "rm -rf $top/none"),
+    ({"state-directory"}, "chmod 0777 $top/state", []),
+    ({"state-directory"}, "chmod 0500 $top/state", []),
+    ({"state-directory"}, "", [('directory: "{top}/state"',
+                                'directory: "{top}/gmroute.yaml"')], ""),
+    ({"state-volatile"}, "mkdir -m 0750 $run/state", [
+        ('directory: "{top}/state"', 'directory: "{run}/state"')]),
+    ({"runtime-directory", "daemon-down"}, "",
+     [("{run}", "/dev/shm/gmroute-none")], "rm -rf /dev/shm/gmroute-none"),
+    ({"runtime-disk", "daemon-down"}, "", [("{run}", "{top}/log")], ""),
+    ({"disk-full", "daemon-down"},
+     "mkdir $top/small; mount -t tmpfs -o size=64k,mode=0750 none $top/small; "
+     "dd if=/dev/zero of=$top/small/x bs=4k 2>/dev/null || :",
+     [("{run}", "{top}/small")], "umount $top/small"),
+    ({"secret-file"}, "chmod 0644 $top/secrets/news.pw", []),
+    ({"secret-file"}, "mv $top/secrets/sa.json $top/away", [],
+     "mv $top/away $top/secrets/sa.json"),
+    ({"secret-file"}, "chown 1 $top/secrets/corp.secret", []),
+    ({"tag-keys"}, "chmod 0777 $top/state/keys", []),
+    ({"tag-keys"}, "chmod 0666 $top/state/keys/*.key", []),
+    ({"tag-keys-future"}, "touch -d tomorrow $top/state/keys/1.key", []),
+    ({"tag-keys-old"},
+     "head -c 32 /dev/zero >$top/state/keys/9.key; "
+     "chmod 0640 $top/state/keys/9.key; "
+     "touch -d '30 days ago' $top/state/keys/9.key; "
+     "touch -d '20 days ago' $top/state/keys/1.key", []),
+    ({"name-unknown"}, "", [("connect: 127.0.0.1, port",
+                             "connect: no.such.invalid, port")]),
+    ({"certificates"}, "", [("{ca}", "{top}/none.pem")]),
+    ({"certificates"}, ": >$top/empty.pem", [("{ca}", "{top}/empty.pem")]),
+]
+# As the daemons have made it.
+RESET = """\
+chmod 0755 $top $top/spool $top/state
+chgrp postfix $top/milter $top/spool/gmroute
+chmod 2750 $top/milter $top/spool/gmroute
+chgrp postfix $top/milter/milter.sock $top/spool/gmroute/deliver.sock
+chmod 0660 $top/milter/milter.sock $top/spool/gmroute/deliver.sock
+chmod 0750 $top/state/keys
+rm -f $top/state/keys/9.key
+touch $top/state/keys/*.key
+chmod 0640 $top/state/keys/*.key
+chown 0 $top/secrets/*
+chmod 0600 $top/secrets/*
+"""
+
+
+class HostMistakes(Base):
+    """What is about files, names and daemons, while these run."""
+
+    @classmethod
+    def setUpClass(cls):
+        # Memory for what belongs there, a disk for the rest.
+        cls.run_dir = tempfile.mkdtemp(prefix="gmroute.", dir=MEMORY)
+        cls.stack = Stack(head=HEAD.replace("{top}/run", cls.run_dir),
+                          sim={"settings": {"clock_skew_s": 7200}})
+        cls.stack.start()
+        cls.top, cls.config = cls.stack.top, cls.stack.config_file
+        cls.text = pathlib.Path(cls.config).read_text()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.stack.stop()
+        shutil.rmtree(cls.run_dir, ignore_errors=True)
+
+    def sh(self, line):
+        subprocess.run(["sh", "-c", line], check=True, timeout=60,
+                       env={**os.environ, "top": self.top, "run": self.run_dir})
+
+    def change(self, changes):
+        text = self.text
+        for old, new in changes:
+            values = {"run": self.run_dir, "top": self.top,
+                      "ca": self.stack.sim.ca_file}
+            self.assertIn(old.format(**values), text)
+            text = text.replace(old.format(**values), new.format(**values))
+        pathlib.Path(self.config).write_text(text)
+
+    def look(self):
+        os.utime(self.stack.mta.conf + "/main.cf", (time.time() - 60,) * 2)
+        found = self.doctor("--config-directory", self.stack.mta.conf)
+        # Of the whole test: see the simulator's settings.
+        self.assertIn("7200 s behind", found.pop("clock-skew", {
+            "what": "7200 s behind"})["what"])
+        return found
+
+    def test_mistakes(self):
+        self.assertEqual(self.look(), {})
+        for want, mistake, changes, *undo in HOST:
+            with self.subTest(want=want, mistake=mistake, changes=changes):
+                try:
+                    self.change(changes)
+                    self.sh(mistake)
+                    found = self.look()
+                    self.assertEqual(set(found), want, found)
+                    if all(f["is_command"] for f in found.values()):
+                        for finding in found.values():
+                            self.run_remedy(finding)
+                        self.assertEqual(self.look(), {})
+                finally:
+                    self.sh("".join(undo) + "\n" + RESET)
+                    self.change([])
+
+    def test_tokens_and_clock(self):
+        stack = self.stack
+        stack.sim.fault("oauth_error", row="jwt_sub",
+                        account="alice@example.com")
+        stack.send("alice@example.com", "x@far.test")
+        told = wait_for("the reason", lambda: self.doctor(
+            "--config-directory", stack.mta.conf).get("token"))
+        self.assertIn("alice@example.com", told["what"])
+        self.assertIn("clock-skew", self.doctor("--config-directory",
+                                                stack.mta.conf))
 
 
 if __name__ == "__main__":
