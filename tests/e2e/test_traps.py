@@ -352,7 +352,7 @@ class OnPostfix(Traps, SharedStack):
     @classmethod
     def make_stack(cls):
         names = ("bare", "expand", "expanded", "scan", "scanned", "rewrite",
-                 "catchall", "late", "probe")
+                 "catchall", "late", "probe", "copy")
         cls.ports = {n: free_port() for n in names}
         cls.late_port = cls.ports["late"]
         cls.rewriting_port = cls.ports["rewrite"]
@@ -398,6 +398,10 @@ rewriting unix n - n - 0 cleanup
 catchall unix n - n - 0 cleanup
   -o virtual_alias_maps=pcre:{top}/catchall
   -o recipient_canonical_maps=pcre:{top}/catchall
+127.0.0.1:{copy} inet n - n - - smtpd
+  -o cleanup_service_name=copying
+copying unix n - n - 0 cleanup
+  -o recipient_bcc_maps=inline:{{copied@far.test=archive@other.test}}
 127.0.0.1:{late} inet n - n - - smtpd
   -o smtpd_milters=unix:{top}/milter/milter.sock,unix:{top}/later.sock
 127.0.0.1:{probe} inet n - n - - smtpd
@@ -492,6 +496,14 @@ catchall unix n - n - 0 cleanup
         self.one("sales@example.com", "<catch@far.test>",
                  port=self.ports["catchall"])
         self.assertEqual(self.gone(), ["catch@far.test"])
+
+    def test_a_copy_that_the_mta_adds(self):
+        # It comes behind the milter, as aliases do, and stays with the MTA.
+        self.one("sales@example.com", "<copied@far.test>",
+                 port=self.ports["copy"])
+        self.assertEqual(self.gone(), ["copied@far.test"])
+        self.assertEqual(len(self.stack.internet.wait_to(
+            "archive@other.test")), 1)
 
     def test_whatever_is_below_the_tag_domain_never_leaves(self):
         bad = ["x@gmroute.invalid", "x@far.test.gmroute.invalid",
