@@ -389,7 +389,11 @@ class SharedStack(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.stack = cls.make_stack()
-        cls.stack.start()
+        try:
+            cls.stack.start()
+        except BaseException:
+            cls.stack.stop()  # nobody else does when this fails
+            raise
 
     @classmethod
     def tearDownClass(cls):
