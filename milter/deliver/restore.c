@@ -195,6 +195,11 @@ restore_state(void *cookie, uint64_t account, const char *identity,
 {
     struct restoring *r = cookie;
 
+    /* Rests that were over long ago need no place: a reply about a whole
+     * organisation sends all its accounts to rest. */
+    if ((s == ACCOUNT_COOLING || s == ACCOUNT_DISABLED) && until_ms != 0 &&
+        until_ms + RESTS_KEEP_MS <= r->now_ms)
+        return;
     if (reopen(r, account, identity))
         quota_restore_state(r->quota, account, s, until_ms, reason, rests);
 }

@@ -128,6 +128,10 @@ struct quota_view {
     } window[LIMITS_MAX];
 };
 
+/* So long after its end a rest is remembered, for the next one of an account
+ * that nobody has used meanwhile. */
+#define RESTS_KEEP_MS (24ull * 3600 * 1000)
+
 /* How long an observed limit is shown. */
 #define OBSERVED_KEEP_MS (30ull * 24 * 3600 * 1000)
 

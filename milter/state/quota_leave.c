@@ -38,8 +38,11 @@ static bool
 is_idle(const struct quota_slot *slot, uint64_t now_ms)
 {
     if (words_get(&slot->waiting) != 0 || words_get(&slot->sessions) != 0 ||
-        words_get(&slot->rests) != 0 || words_get(&slot->divert) != 0 ||
+        words_get(&slot->divert) != 0 ||
         quota_slot_state(slot, now_ms) != ACCOUNT_OK)
+        return false;
+    if (words_get(&slot->rests) != 0 &&
+        now_ms < words_get(&slot->until_ms) + RESTS_KEEP_MS)
         return false;
     for (uint64_t i = 0; i < words_get(&slot->n_windows); i++) {
         const struct quota_window *w = &slot->window[i];

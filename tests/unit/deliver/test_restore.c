@@ -433,6 +433,27 @@ a_clock_that_was_set_back_lets_nothing_through(void **state)
     end(&a);
 }
 
+static void
+a_rest_that_was_over_long_ago_takes_no_place(void **state)
+{
+    struct agent a;
+
+    (void)state;
+    boot_ms = 1000;
+    a = start(boot_1);
+    ledger_set_state(a.ledger, address[1], mailbox(1).id, ACCOUNT_COOLING,
+                     quota_now_ms(a.quota) + 1000, "busy", 3);
+    ledger_set_state(a.ledger, address[2], mailbox(2).id, ACCOUNT_PAUSED, 0,
+                     "by root", 0);
+    reboot(&a, boot_1, wall_ms + RESTS_KEEP_MS, 0);
+    assert_int_equal(quota_rests(a.quota, mailbox(1).id), 3);
+    reboot(&a, boot_1, wall_ms + 2000, 0);
+    assert_int_equal(quota_rests(a.quota, mailbox(1).id), 0);
+    assert_false(quota_set_state(a.quota, mailbox(2).id, ACCOUNT_COOLING, 1,
+                                 "x")); /* it is paused still */
+    end(&a);
+}
+
 /* It would begin anew, with nothing spent. */
 static void
 an_account_without_a_place_stops_the_start(void **state)
@@ -517,6 +538,8 @@ main(void)
             a_boot_with_a_late_clock_lets_nothing_through, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             a_clock_that_was_set_back_lets_nothing_through, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_rest_that_was_over_long_ago_takes_no_place, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             an_account_without_a_place_stops_the_start, set_up, tear_down),
     };

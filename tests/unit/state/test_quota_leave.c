@@ -244,6 +244,25 @@ who_has_something_stays(void **state)
     }
 }
 
+/* A reply about a whole organisation sends all of them to rest. */
+static void
+a_rest_is_not_remembered_for_ever(void **state)
+{
+    struct mailbox more = sender(1000);
+
+    (void)state;
+    fill_up();
+    for (unsigned k = 0; k < SENDERS; k++) {
+        struct mailbox m = sender(k);
+
+        rests(&m);
+    }
+    fixture_pass(RESTS_KEEP_MS - HOUR_MS);
+    assert_int_equal(quota_open(quota, &more), STATE_EFULL);
+    fixture_pass(2 * HOUR_MS);
+    assert_int_equal(quota_open(quota, &more), STATE_OK);
+}
+
 static void
 a_segment_of_busy_accounts_is_full(void **state)
 {
@@ -378,6 +397,7 @@ main(void)
         TEST(ten_times_as_many_senders_as_slots_over_time),
         TEST(who_was_used_longest_ago_leaves_first),
         TEST(who_has_something_stays),
+        TEST(a_rest_is_not_remembered_for_ever),
         TEST(a_segment_of_busy_accounts_is_full),
         TEST(nothing_of_the_one_before_is_left),
         TEST(the_next_ones_request_is_heard_and_is_its_own),
