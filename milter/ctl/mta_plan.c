@@ -74,14 +74,20 @@ mta_nexthop(struct arena *a, const char *listen, unsigned queue,
 
 /* ---- the parts of the plan ---- */
 
+#define LAST                                                             \
+    "# the filter; last in the list, behind any other milter, since a\n" \
+    "# later one could still refuse what ours has counted\n"
+#define OUTSIDE                                                                \
+    "# this socket lies outside the queue directory: it is found only where\n" \
+    "# smtpd and cleanup do not run in a chroot (master.cf)\n"
+
 static void
 plan_settings(const char *endpoint, const char *table, const char *concurrency,
               const char *recipients, struct mta_plan *ret)
 {
     const struct plan_setting settings[PLAN_SETTINGS] = {
         {"smtpd_milters", endpoint, true,
-         "# the filter; last in the list, behind any other milter, since a\n"
-         "# later one could still refuse what ours has counted\n"},
+         strncmp(endpoint, "unix:/", 6) == 0 ? LAST OUTSIDE : LAST},
         {"non_smtpd_milters", endpoint, true,
          "# mail that programs of this host hand to sendmail(1)\n"},
         {"milter_default_action", "tempfail", false,

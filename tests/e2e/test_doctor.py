@@ -257,14 +257,18 @@ class PostfixMistakes(Base):
         self.conf.mkdir()
         shutil.copy(STOCK, self.conf / "master.cf")
         (self.conf / "main.cf").write_text(MAIN.format(top=self.top))
+        self.age()
         self.ctl("mta-config", "postfix", "--apply", "--config-directory",
                  str(self.conf), status=0)
         self.good[key] = self.top / f"good{len(self.good)}"
         shutil.copytree(self.conf, self.good[key])
 
-    def look(self):
-        # Postfix's programs wait until a main.cf is some seconds old.
+    def age(self):
+        """Postfix's programs wait until a main.cf is some seconds old."""
         os.utime(self.conf / "main.cf", (time.time() - 60,) * 2)
+
+    def look(self):
+        self.age()
         return self.doctor("--mta-only", "--config-directory", str(self.conf))
 
     def do(self, step):
@@ -272,7 +276,7 @@ class PostfixMistakes(Base):
             step(self)
             return
         words = [w.format(top=self.top, conf=self.conf) for w in step]
-        os.utime(self.conf / "main.cf", (time.time() - 60,) * 2)
+        self.age()
         subprocess.run(["postconf", "-c", str(self.conf), *words], check=True,
                        capture_output=True, timeout=60)
 
@@ -309,7 +313,7 @@ class PostfixMistakes(Base):
                 found = self.look()
                 self.assertEqual(set(found), {check}, found)
                 if found[check]["is_command"] and "advice" not in rest:
-                    os.utime(self.conf / "main.cf", (time.time() - 60,) * 2)
+                    self.age()
                     self.run_remedy(found[check])
                     self.assertEqual(self.look(), {}, found[check])
                     mended += 1
@@ -541,6 +545,14 @@ class HostMistakes(Base):
                 finally:
                     self.sh("".join(undo) + "\n" + RESET)
                     self.change([])
+
+    def test_every_check_has_its_mistake(self):
+        table = pathlib.Path(ROOT, "milter/ctl/doctor_host.c").read_text()
+        names = re.findall(r'^    \{"([a-z0-9-]+)", SEVERITY_', table, re.M)
+        here = set().union({"clock-skew", "token"}, *(r[0] for r in HOST))
+        unit = pathlib.Path(ROOT, "tests/unit/ctl/test_doctor.c").read_text()
+        self.assertEqual(
+            [n for n in names if n not in here and f'"{n}"' not in unit], [])
 
     def test_tokens_and_clock(self):
         stack = self.stack
