@@ -264,8 +264,9 @@ class PostfixMistakes(Base):
         shutil.copytree(self.conf, self.good[key])
 
     def age(self):
-        """Postfix's programs wait until a main.cf is some seconds old."""
-        os.utime(self.conf / "main.cf", (time.time() - 60,) * 2)
+        """Postfix's programs wait until a file is some seconds old."""
+        for path in self.conf.iterdir():
+            os.utime(path, (time.time() - 60,) * 2)
 
     def look(self):
         self.age()
