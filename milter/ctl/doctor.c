@@ -198,12 +198,11 @@ examine(const struct ctl *c, const struct look *look, const struct options *o,
         return CTL_USAGE;
     if (!o->mta_only) {
         k->host = doctor_look_host(k, look, queue_directory(k));
-        if (k->host == NULL)
-            return fault("out of memory"), CTL_USAGE;
     }
-    if (!doctor_examine(k, &f))
-        return fault("out of memory"), CTL_USAGE;
-    return tell(c, k, &f);
+    if ((o->mta_only || k->host != NULL) && doctor_examine(k, &f))
+        return tell(c, k, &f);
+    fault("out of memory");
+    return CTL_USAGE;
 }
 
 int

@@ -42,11 +42,10 @@ struct own_domain { /* that the MTA takes for its own, and mta_domains lack */
 struct file_fact {
     const char *path;
     int error; /* of lstat(2); 0 = it is there */
-    bool is_link, is_directory, is_socket;
+    bool is_link, is_directory;
     const char *leads_to; /* of a link */
     unsigned mode;        /* permission bits, of what a link leads to */
     uid_t uid;
-    gid_t gid;
     int64_t changed_s; /* Unix time */
 };
 
@@ -189,8 +188,12 @@ void mend_field(const struct doctor_case *k, struct findings *f,
                 const char *service, const char *field, const char *value);
 void mend_apply(const struct doctor_case *k, struct findings *f);
 
-/* A check that two MTAs share. */
+/* What two MTAs share. */
 void doctor_own_domains(const struct doctor_case *k, struct findings *f);
+/* Does an account ask for the SASL login? */
+bool doctor_needs_login(const struct policy *p);
+/* The account for which mail may wait longest; NULL = there are none. */
+const struct account *doctor_longest_wait(const struct policy *p);
 
 /* The tables of checks, NULL-terminated by name. */
 extern const struct doctor_check doctor_main_checks[];     /* main.cf */

@@ -336,23 +336,13 @@ by_inet(const struct doctor_case *k, struct findings *f)
            k->policy->file, mta_main(k->mta, "queue_directory"));
 }
 
-/* Does any rule or account look at the SASL login? */
-static bool
-needs_login(const struct policy *p)
-{
-    for (size_t i = 0; i < p->n_accounts; i++)
-        if (!p->accounts[i].trust.any &&
-            (p->accounts[i].trust.login || p->accounts[i].trust.n_logins > 0))
-            return true;
-    return false;
-}
-
 static void
 macros(const struct doctor_case *k, struct findings *f)
 {
     const char *value = mta_main(k->mta, "milter_mail_macros");
 
-    if (!needs_login(k->policy) || strstr(value, "{auth_authen}") != NULL)
+    if (!doctor_needs_login(k->policy) ||
+        strstr(value, "{auth_authen}") != NULL)
         return;
     found(f, "milter_mail_macros does not have {auth_authen}");
     mend_main(k, f, "milter_mail_macros",

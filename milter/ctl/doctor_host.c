@@ -176,7 +176,7 @@ state(const struct doctor_case *k, struct findings *f)
     } else if (!s->is_directory) {
         found(f, "state.directory %s is no directory", s->path);
         advise(f, "name a directory in state: {directory: ...}");
-    } else if ((s->mode & 0022) != 0 && (s->mode & 0002) != 0) {
+    } else if ((s->mode & 0002) != 0) {
         found(f, "everybody may write state.directory %s", s->path);
         mend(f, "chmod o-w %s", path);
     } else if ((s->mode & 0300) != 0300 ||

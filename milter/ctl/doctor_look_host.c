@@ -73,10 +73,8 @@ file_of(struct looking *l, const char *path)
             return f;
     }
     f.is_directory = S_ISDIR(st.st_mode);
-    f.is_socket = S_ISSOCK(st.st_mode);
     f.mode = st.st_mode & 07777;
     f.uid = st.st_uid;
-    f.gid = st.st_gid;
     f.changed_s = st.st_mtime;
     return f;
 }

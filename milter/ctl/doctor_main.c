@@ -77,19 +77,38 @@ alias_domains(const struct doctor_case *k, struct findings *f)
            domains_line(k, true));
 }
 
+bool
+doctor_needs_login(const struct policy *p)
+{
+    for (size_t i = 0; i < p->n_accounts; i++) {
+        const struct trust *t = &p->accounts[i].trust;
+
+        if (!t->any && (t->login || t->n_logins > 0))
+            return true;
+    }
+    return false;
+}
+
 /* ---- time and size ---- */
+
+const struct account *
+doctor_longest_wait(const struct policy *p)
+{
+    const struct account *ret = NULL;
+
+    for (size_t i = 0; i < p->n_accounts; i++)
+        if (ret == NULL || p->accounts[i].max_wait_ms > ret->max_wait_ms)
+            ret = &p->accounts[i];
+    return ret;
+}
 
 static void
 lifetime(const struct doctor_case *k, struct findings *f)
 {
     int64_t s = mta_seconds(mta_main(k->mta, "maximal_queue_lifetime"));
-    const struct account *longest = NULL;
+    const struct account *longest = doctor_longest_wait(k->policy);
     const char *want;
 
-    for (size_t i = 0; i < k->policy->n_accounts; i++)
-        if (longest == NULL ||
-            k->policy->accounts[i].max_wait_ms > longest->max_wait_ms)
-            longest = &k->policy->accounts[i];
     if (longest == NULL || s < 0 || longest->max_wait_ms / 1000 <= (uint64_t)s)
         return;
     found(f,

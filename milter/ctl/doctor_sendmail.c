@@ -153,13 +153,9 @@ static void
 macros(const struct doctor_case *k, struct findings *f)
 {
     const char *value = sendmail_option(k->sendmail, "Milter.macros.envfrom");
-    bool needed = false;
 
-    for (size_t i = 0; i < k->policy->n_accounts; i++)
-        needed = needed || (!k->policy->accounts[i].trust.any &&
-                            (k->policy->accounts[i].trust.login ||
-                             k->policy->accounts[i].trust.n_logins > 0));
-    if (!needed || (value != NULL && strstr(value, "{auth_authen}") != NULL))
+    if (!doctor_needs_login(k->policy) ||
+        (value != NULL && strstr(value, "{auth_authen}") != NULL))
         return;
     found(f, "the option Milter.macros.envfrom does not have {auth_authen}");
     advise(f, "define(`confMILTER_MACROS_ENVFROM', `i, {auth_type}, "
@@ -267,20 +263,17 @@ static void
 lifetime(const struct doctor_case *k, struct findings *f)
 {
     int64_t s = option_seconds(k->sendmail, "Timeout.queuereturn");
-    uint64_t longest_ms = 0;
+    const struct account *longest = doctor_longest_wait(k->policy);
+    uint64_t hours = longest != NULL ? longest->max_wait_ms / 3600000 : 0;
 
-    for (size_t i = 0; i < k->policy->n_accounts; i++)
-        if (k->policy->accounts[i].max_wait_ms > longest_ms)
-            longest_ms = k->policy->accounts[i].max_wait_ms;
-    if (s < 0 || longest_ms / 1000 <= (uint64_t)s)
+    if (s < 0 || hours * 3600 <= (uint64_t)s)
         return;
     found(f,
           "Timeout.queuereturn is %s, and mail may wait for %" PRIu64
           " hours (max_wait)",
-          sendmail_option(k->sendmail, "Timeout.queuereturn"),
-          longest_ms / 3600000);
+          sendmail_option(k->sendmail, "Timeout.queuereturn"), hours);
     advise(f, "define(`confTO_QUEUERETURN', `%" PRIu64 "h')dnl in sendmail.mc",
-           longest_ms / 3600000 + 24);
+           hours + 24);
 }
 
 static void

@@ -2,8 +2,7 @@
  * data: mta-config prints it, mta-config --apply does it, doctor looks for it.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Pure.  Where each line comes from and what was measured: contrib/doc, and
- * the comments that are printed with it.
+ * Pure.  Why each line is there is printed with it.
  */
 #ifndef CTL_MTA_PLAN_H
 #define CTL_MTA_PLAN_H
