@@ -46,6 +46,7 @@ FILES = {
 }
 # What the running services have made, or were given.
 STATE = {
+    "/etc/gmroute/secrets": "root root 711",
     "/run/gmroute/quota/quota": "gmroute-deliver gmroute 640",
     "/run/gmroute/status/status": "gmroute-token gmroute 640",
     "/run/gmroute/token/token": "gmroute-token gmroute-tokens 640",
