@@ -540,7 +540,7 @@ no_send_goes_uncounted(void **state)
         w.l = start(d, d->directory, boot_1);
         deliver(w.l, 1, KIT_NOW_MS, 3); /* it is in use */
         atomic_fetch_add(&w.begun, 1);
-        torn_vfs_slow_syncs(2);
+        torn_vfs_slow_syncs(8);
         for (unsigned k = 0; k < SENDERS; k++)
             assert_int_equal(pthread_create(&thread[k], NULL, work, &w), 0);
         usleep((useconds_t)(3000 + rand() % 20000));
