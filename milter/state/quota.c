@@ -30,6 +30,14 @@ most_limits(const struct policy *p)
     return most;
 }
 
+/* A slot's, with so many windows. */
+static uint32_t
+slot_octets(uint32_t windows)
+{
+    return (uint32_t)(sizeof(struct quota_slot) +
+                      windows * sizeof(struct quota_window));
+}
+
 static struct mailbox
 named_mailbox(const struct account *a)
 {
@@ -167,6 +175,8 @@ quota_make(struct quota **ret, const char *directory, const struct policy *p,
     r = segment_build(&q->segment, directory, &shape, err, err_size);
     if (r != STATE_OK)
         goto done;
+    /* What a reload may need costs nothing until then. */
+    q->segment.reserve = slot_octets(most_limits(p));
     q->unique = calloc(q->segment.n_slots, sizeof(struct unique *));
     q->guest = calloc(q->segment.n_slots, sizeof *q->guest);
     if (q->unique == NULL || q->guest == NULL) {
@@ -292,7 +302,7 @@ come_in(struct quota *q, const struct mailbox *m, uint64_t now_ms)
     void *claimed;
 
     if (slot == NULL) {
-        if (m->account->quota.n > q->segment.windows)
+        if (slot_octets(m->account->quota.n) > q->segment.reserve)
             return STATE_ELAYOUT;
         r = segment_claim(&q->segment, m->id, &claimed);
         if (r != STATE_OK)
@@ -377,10 +387,31 @@ reload_slot(struct quota *q, uint64_t id, const struct quota_limits *l)
     quota_unlock(q, slot);
 }
 
+/* So that every slot has memory for so many windows. */
+static enum state_result
+reserve_windows(struct quota *q, uint32_t windows)
+{
+    uint32_t octets = slot_octets(windows);
+    enum state_result r = STATE_OK;
+    uint64_t id;
+
+    if (octets <= q->segment.reserve)
+        return STATE_OK;
+    pthread_rwlock_wrlock(&q->door); /* nobody comes in with less */
+    for (uint32_t i = 0; i < q->segment.n_slots && r == STATE_OK; i++)
+        if (segment_slot(&q->segment, i, &id) != NULL)
+            r = segment_reserve(&q->segment, i, octets);
+    if (r == STATE_OK)
+        q->segment.reserve = octets;
+    pthread_rwlock_unlock(&q->door);
+    return r;
+}
+
 enum state_result
 quota_reload(struct quota *q, const struct policy *p, char *err,
              size_t err_size)
 {
+    enum state_result r;
     uint64_t id;
 
     if (most_limits(p) > q->segment.windows) {
@@ -389,6 +420,12 @@ quota_reload(struct quota *q, const struct policy *p, char *err,
                  "for %" PRIu32 ": restart gmroute-deliver",
                  most_limits(p), q->segment.windows);
         return STATE_ELAYOUT;
+    }
+    r = reserve_windows(q, most_limits(p));
+    if (r != STATE_OK) {
+        snprintf(err, err_size, "no memory for more limits: %s",
+                 state_result_text(r));
+        return r;
     }
     atomic_store(&q->unique_cap.max, p->state.unique_recipients);
     for (uint32_t i = 0; i < q->segment.n_slots; i++) {

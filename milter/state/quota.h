@@ -174,8 +174,9 @@ void quota_free(struct quota *q);
 
 /* Limits changed: windows of the same dimension and length keep what was
  * spent; a new one starts with what the others of its dimension know.
- * STATE_ELAYOUT: an account has more limits than the segment has windows for;
- * nothing was changed, and err asks for a restart of the agent. */
+ * STATE_ELAYOUT: an account has more limits than the segment has windows for,
+ * and err asks for a restart of the agent; STATE_ENOSPACE: no memory for more
+ * of them.  Nothing was changed then. */
 enum state_result quota_reload(struct quota *q, const struct policy *p,
                                char *err, size_t err_size);
 

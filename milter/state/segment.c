@@ -91,7 +91,7 @@ segment_map(struct segment *ret, int fd, const struct segment_head *head,
     ret->writable = writable;
     ret->kind = (enum segment_kind)head->kind;
     ret->n_slots = head->n_slots;
-    ret->slot_size = head->slot_size;
+    ret->slot_size = ret->reserve = head->slot_size;
     ret->windows = head->windows;
     ret->id = (_Atomic uint64_t *)(void *)(base + head->ids_at);
     ret->word = head->words_at != 0

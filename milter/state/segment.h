@@ -101,6 +101,7 @@ struct segment {               /* one mapping of this process */
     bool writable;
     enum segment_kind kind;
     uint32_t n_slots, slot_size, windows; /* as checked, not as shared */
+    uint32_t reserve; /* octets of a slot that get memory when it is claimed */
     _Atomic uint64_t *id;
     _Atomic uint64_t *word; /* NULL: this kind has none */
     char *slots;
@@ -171,6 +172,11 @@ void *segment_find(const struct segment *s, uint64_t id);
  * STATE_ESYSTEM.  A new slot is all zero, or as segment_leave found it.  Any
  * thread or process. */
 enum state_result segment_claim(struct segment *s, uint64_t id, void **ret);
+
+/* Memory for the first octets of slot i, whether it has some already or not:
+ * STATE_ENOSPACE, STATE_ESYSTEM. */
+enum state_result segment_reserve(const struct segment *s, uint32_t i,
+                                  uint32_t octets);
 
 /* Takes a slot's id out.  Nobody may claim meanwhile; the slot's words are for
  * the caller to clear before, so that no reader takes them for the next

@@ -55,34 +55,34 @@ segment_find(const struct segment *s, uint64_t id)
     return NULL;
 }
 
-/* The pages of a slot, which it may share with its neighbours. */
+/* The pages of a slot's first octets, which it may share with its
+ * neighbours. */
 static void
-pages_of(const struct segment *s, uint32_t i, char **ret, size_t *ret_len)
+pages_of(const struct segment *s, uint32_t i, uint32_t octets, char **ret,
+         size_t *ret_len)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     char *slot = slot_at(s, i);
     size_t before = (size_t)(slot - (char *)s->head) % page;
 
     *ret = slot - before;
-    *ret_len = (before + s->slot_size + page - 1) / page * page;
+    *ret_len = (before + octets + page - 1) / page * page;
 }
 
-/* Before the id is published, so that nobody ever touches a slot that has no
- * memory. */
-static enum state_result
-reserve_slot(const struct segment *s, uint32_t i)
+/* Nobody ever touches what has no memory. */
+enum state_result
+segment_reserve(const struct segment *s, uint32_t i, uint32_t octets)
 {
     char *slot = slot_at(s, i), *pages;
     size_t len;
     int n;
 
-    pages_of(s, i, &pages, &len);
+    pages_of(s, i, octets, &pages, &len);
     if (madvise(pages, len, MADV_POPULATE_WRITE) == 0)
         return STATE_OK;
     /* A kernel before 5.14, or no memory: this one says which. */
     do
-        n = fallocate(s->fd, 0, (off_t)(slot - (char *)s->head),
-                      (off_t)s->slot_size);
+        n = fallocate(s->fd, 0, (off_t)(slot - (char *)s->head), (off_t)octets);
     while (n != 0 && errno == EINTR);
     if (n != 0)
         return segment_fail_errno(errno, NULL, 0, "", "");
@@ -150,12 +150,11 @@ segment_claim(struct segment *s, uint64_t id, void **ret)
         return STATE_ECORRUPT;
     while (!find_place(s, id, &i, &n)) {
         uint64_t there = n > 0 ? atomic_load(&s->id[i]) : 0;
-        enum state_result r = STATE_OK;
+        enum state_result r;
 
         if (n == 0 || segment_room(s) == 0)
             return STATE_EFULL;
-        if (there == 0)
-            r = reserve_slot(s, i);
+        r = segment_reserve(s, i, s->reserve); /* before it is published */
         if (r != STATE_OK)
             return r;
         raise_reach(s, n);

@@ -657,6 +657,39 @@ a_reload_that_does_not_fit_changes_nothing(void **state)
     assert_int_equal(after.n, LIMITS_MAX);
 }
 
+/* A slot has memory for the windows in use; what a reload adds gets its own. */
+static void
+a_reload_gets_memory_for_more_limits(void **state)
+{
+    static const struct limit one[] = {{DIM_MESSAGES, 10, DAY_MS}};
+    static const struct limit four[] = {
+        {DIM_MESSAGES, 10, DAY_MS},
+        {DIM_MESSAGES, 5, HOUR_MS},
+        {DIM_RECIPIENTS, 40, DAY_MS},
+        {DIM_BYTES, 1000, DAY_MS},
+    };
+    struct taken t;
+    struct room room;
+    uint32_t before;
+
+    (void)state;
+    quota_free(quota);
+    fixture_policy(&fixture, one, 1);
+    make();
+    before = quota->segment.reserve;
+    assert_true(before < quota->segment.slot_size);
+    assert_true(take(1, &t, &room));
+    fixture_policy(&fixture, four, 4);
+    sales = fixture_mailbox(&fixture.account[0], "sales@example.com");
+    assert_int_equal(quota_open(quota, &sales), STATE_OK); /* it is there */
+    assert_int_equal(quota_reload(quota, &fixture.policy, err, sizeof err),
+                     STATE_OK);
+    assert_true(quota->segment.reserve > before);
+    assert_true(take(3, &t, &room));
+    assert_int_equal(t.n, 3);
+    assert_int_equal(used(DIM_RECIPIENTS), 3);
+}
+
 static void
 a_reload_opens_new_accounts_and_keeps_gone_ones(void **state)
 {
@@ -850,6 +883,7 @@ main(void)
         TEST(a_reload_keeps_what_was_spent),
         TEST(there_is_room_for_a_preset_whatever_there_was_before),
         TEST(a_reload_that_does_not_fit_changes_nothing),
+        TEST(a_reload_gets_memory_for_more_limits),
         TEST(a_reload_opens_new_accounts_and_keeps_gone_ones),
         TEST(the_book_rebuilds_the_windows),
         TEST(limits_changed_while_the_agent_was_down),
