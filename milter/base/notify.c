@@ -12,8 +12,9 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "milter/base/clock.h"
 
 enum { STATUS_MAX = 400 /* octets */ };
 
@@ -60,15 +61,6 @@ notify_ready(const char *fmt, ...)
     send_text(text);
 }
 
-static uint64_t
-monotonic_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
 /* The time tells reloads apart (Type=notify-reload). */
 void
 notify_reloading(void)
@@ -76,7 +68,7 @@ notify_reloading(void)
     char text[64];
 
     snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
-             monotonic_us());
+             clock_us());
     send_text(text);
 }
 
@@ -117,7 +109,7 @@ void
 notify_alive(void)
 {
     static uint64_t told_us; /* 0 = never */
-    uint64_t every_us = notify_watch_ms() * 1000, now_us = monotonic_us();
+    uint64_t every_us = notify_watch_ms() * 1000, now_us = clock_us();
 
     if (every_us == 0 || (told_us != 0 && now_us - told_us < every_us))
         return;

@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "milter/base/clock.h"
+
 extern char **environ;
 
 enum { TO, FROM, SAID, PIPES /* its standard input, output, error */ };
@@ -33,10 +35,7 @@ struct run {
 static uint64_t
 now_ms(void)
 {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    return clock_us() / 1000;
 }
 
 static void

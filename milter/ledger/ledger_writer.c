@@ -18,19 +18,10 @@
 
 #include "milter/ledger/ledger_private.h"
 
-static uint64_t
-now_us(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
 uint64_t
 ledger_writer_now_ms(void)
 {
-    return now_us() / 1000;
+    return clock_us() / 1000;
 }
 
 static struct timespec
@@ -348,7 +339,7 @@ rest(struct ledger *l, bool *ret_probe, bool *last_try)
 static void
 gather(struct ledger *l)
 {
-    uint64_t at_us = l->own.round_us + LEDGER_GATHER_US, now = now_us();
+    uint64_t at_us = l->own.round_us + LEDGER_GATHER_US, now = clock_us();
     struct timespec t = {0};
 
     if (now < at_us && l->shared.air.n >= LEDGER_GATHER_ROWS) {
@@ -356,7 +347,7 @@ gather(struct ledger *l)
         pthread_mutex_unlock(&l->mutex);
         nanosleep(&t, NULL);
         pthread_mutex_lock(&l->mutex);
-        now = now_us();
+        now = clock_us();
     }
     l->own.round_us = now;
 }

@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "milter/base/clock.h"
+
 enum { INPUT_MAX = 4096, /* fits into any pipe: PIPE_BUF */ LOOK_MS = 20 };
 
 /* A pipe that holds the input already; -1 with errno. */
@@ -78,10 +80,7 @@ spawn(const struct command *c, int input, pid_t *ret)
 static uint64_t
 now_ms(void)
 {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    return clock_us() / 1000;
 }
 
 /* Its status; sets *ret_killed. */
