@@ -202,7 +202,8 @@ class Observed(Case):
             # As if the rest were over.
             s.deliver.stop()
             db = sqlite3.connect(os.path.join(s.top, "state/ledger.db"))
-            db.execute("UPDATE account_state SET until_ms = 1000, rests = 2")
+            db.execute("UPDATE account_state SET until_ms = ?, rests = 2",
+                       (int(time.time() * 1000) - 1000,))
             db.commit()
             db.close()
             s.deliver.start()
