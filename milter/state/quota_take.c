@@ -19,52 +19,60 @@ by_recipient(const struct taken *t, enum dimension d)
     return dimension_is_unique(d) && t->cost.who != NULL;
 }
 
+/* Room there is: it is taken; the slot is locked. */
+static void
+take(struct quota *q, struct quota_slot *slot, uint64_t now_ms,
+     struct taken *ret)
+{
+    uint64_t n_windows = words_get(&slot->n_windows);
+
+    words_write_begin(&slot->seq);
+    for (uint64_t i = 0; i < n_windows; i++) {
+        struct quota_window *w = &slot->window[i];
+        enum dimension d = (enum dimension)words_get(&w->dimension);
+        uint64_t n = quota_units(&ret->cost, d);
+
+        if (n == 0)
+            continue;
+        ret->charge[ret->n].dimension = d;
+        ret->charge[ret->n].window_ms = words_get(&w->window.window_ms);
+        ret->charge[ret->n].bucket =
+            by_recipient(ret, d)
+                ? window_bucket_of(words_get(&w->window.window_ms), now_ms)
+                : window_spend(&w->window, now_ms, n);
+        ret->charge[ret->n].units = n;
+        ret->n++;
+    }
+    quota_unique_take(q, slot, ret);
+    ret->probe = words_get(&slot->rests) > 0;
+    if (ret->probe)
+        words_set(&slot->probe_until_ms, now_ms + PROBE_MS);
+    words_write_end(&slot->seq);
+}
+
 bool
 quota_take(struct quota *q, uint64_t id, const struct cost *c,
            unsigned share_percent, struct taken *ret, struct room *ret_room)
 {
     struct quota_slot *slot = quota_lock(q, id);
     struct room room = {.limiting = -1, .at_ms = WINDOW_NEVER};
-    struct taken taken = {.id = id, .cost = *c};
     struct quota_copy copy;
+    uint64_t now_ms;
 
     if (slot == NULL) {
         *ret_room = room;
         return false;
     }
     /* Under the lock, so that no two takes are out of order in time. */
-    taken.at_ms = quota_now_ms(q);
+    now_ms = quota_now_ms(q);
     quota_slot_room(quota_unique_without(q, slot, c, &copy), c, NULL,
-                    share_percent, taken.at_ms, &room);
+                    share_percent, now_ms, &room);
     if (room.ok) {
-        words_write_begin(&slot->seq);
-        for (uint64_t i = 0; i < words_get(&slot->n_windows); i++) {
-            struct quota_window *w = &slot->window[i];
-            enum dimension d = (enum dimension)words_get(&w->dimension);
-            uint64_t n = quota_units(c, d);
-
-            if (n == 0)
-                continue;
-            taken.charge[taken.n].dimension = d;
-            taken.charge[taken.n].window_ms = words_get(&w->window.window_ms);
-            taken.charge[taken.n].bucket =
-                by_recipient(&taken, d)
-                    ? window_bucket_of(words_get(&w->window.window_ms),
-                                       taken.at_ms)
-                    : window_spend(&w->window, taken.at_ms, n);
-            taken.charge[taken.n].units = n;
-            taken.n++;
-        }
-        quota_unique_take(q, slot, &taken);
-        taken.probe = words_get(&slot->rests) > 0;
-        if (taken.probe)
-            words_set(&slot->probe_until_ms, taken.at_ms + PROBE_MS);
-        words_write_end(&slot->seq);
+        *ret = (struct taken){.id = id, .cost = *c, .at_ms = now_ms};
+        take(q, slot, now_ms, ret);
     }
     quota_unlock(q, slot);
-    if (room.ok)
-        *ret = taken;
-    else
+    if (!room.ok)
         *ret_room = room;
     return room.ok;
 }
