@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "milter/ctl/look.h"
 
@@ -69,6 +70,19 @@ read_text(const char *path)
     return text;
 }
 
+/* The program that takes the tags off Sendmail's reports. */
+static void
+look_report_program(struct doctor_case *k)
+{
+    const char *fields = sendmail_mailer(k->sendmail, "gmclean");
+
+    if (fields == NULL)
+        return;
+    k->report_program = sendmail_field(k->sendmail, fields, 'P');
+    if (k->report_program != NULL && access(k->report_program, X_OK) != 0)
+        k->report_error = errno;
+}
+
 static bool
 look_sendmail(struct doctor_case *k, const char *path)
 {
@@ -80,6 +94,8 @@ look_sendmail(struct doctor_case *k, const char *path)
         good = fault("out of memory");
     free(text);
     k->sendmail = s;
+    if (good)
+        look_report_program(k);
     if (good && !doctor_look_class_w(k))
         good = fault("out of memory");
     return good;

@@ -133,6 +133,9 @@ struct doctor_case {
     const char *config;                       /* -c */
     const struct mta_settings *mta;           /* NULL: not Postfix */
     const struct sendmail_settings *sendmail; /* NULL: not Sendmail */
+    const char
+        *report_program; /* of its mailer gmclean; NULL = there is none */
+    int report_error;    /* it cannot be run; 0 = it can */
     size_t n_maps, n_domains;
     struct map_answer *maps;
     struct own_domain *domains;

@@ -249,6 +249,20 @@ mailer_flags(const struct doctor_case *k, struct findings *f)
     advise(f, "F=mDFMuXzn8 in Mgmroute of sendmail.mc");
 }
 
+/* Its rules come with its mailer. */
+static void
+reports(const struct doctor_case *k, struct findings *f)
+{
+    if (k->report_program == NULL) {
+        found(f, "%s has no mailer gmclean", k->sendmail->path);
+        advise(f, "%s: LOCAL_RULE_0 and MAILER_DEFINITIONS", lines);
+    } else if (k->report_error != 0) {
+        found(f, "%s, which the mailer gmclean runs: %s", k->report_program,
+              strerror(k->report_error));
+        advise(f, "gmroutectl mta-config sendmail prints it; mode 0755");
+    }
+}
+
 /* ---- time ---- */
 
 static int64_t
@@ -338,6 +352,9 @@ const struct doctor_check doctor_sendmail_checks[] = {
     {"mailer-flags", SEVERITY_ERROR, mailer_flags,
      "without z Sendmail speaks SMTP, which the agent does not; without m each "
      "recipient is a message of its own at Gmail"},
+    {"reports", SEVERITY_WARNING, reports,
+     "people would get bounces with tagged addresses; or, when the program is "
+     "missing, none at all: the postmaster gets them"},
     {"own-domains", SEVERITY_ERROR, doctor_own_domains,
      "a rule that matches would send mail for this MTA's own recipients to "
      "Gmail instead of delivering it"},

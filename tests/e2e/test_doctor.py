@@ -359,6 +359,8 @@ SENDMAIL = [
     ("mailer-socket", r"A=FILE \S*deliver.sock", "A=FILE /run/x/gm.sock"),
     ("mailer-flags", r"F=mDFMuXzn8", "F=mDFMuXn8"),
     ("mailer-flags", r"F=mDFMuXzn8", "F=DFMuXzn8"),
+    ("reports", r"^Mgmclean,", "Mother,"),
+    ("reports", r"^(Mgmclean,\s*P=)[^,]*", r"\1/nowhere/gmclean"),
     ("own-domains", r"^Cw.*", r"Cwlocalhost other.test"),
     ("own-domains", r"^Cw.*", r"Cwlocalhost\nFw-o {domains}"),
     ("queue-lifetime", r"^#?O Timeout.queuereturn=.*",

@@ -261,6 +261,7 @@ a_link(struct fixture *x)
 {
     x->k.mta = NULL;
     x->k.sendmail = &x->sendmail;
+    x->k.report_program = "/etc/mail/gmclean";
     x->host.socket[1].what = "agent";
     x->host.socket[1].file =
         (struct file_fact){.path = "/q/gmroute/deliver.sock",
