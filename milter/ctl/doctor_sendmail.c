@@ -40,7 +40,7 @@ static struct filter
 our_filter(const struct doctor_case *k)
 {
     const struct sendmail_settings *s = k->sendmail;
-    struct filter named = {0};
+    const char *named = sendmail_filter(s, "gmroute");
 
     for (size_t i = 0; i < s->n; i++) {
         const char *line = s->line[i], *comma = strchr(line, ',');
@@ -55,10 +55,8 @@ our_filter(const struct doctor_case *k)
             continue;
         if (is_our_socket(k, sendmail_field(s, x.fields, 'S')))
             return x;
-        if (strcmp(x.name, "gmroute") == 0)
-            named = x;
     }
-    return named;
+    return (struct filter){named != NULL ? "gmroute" : NULL, named};
 }
 
 static void

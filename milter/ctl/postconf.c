@@ -206,8 +206,8 @@ next_line(const char **text, struct slice *ret)
     return true;
 }
 
-static size_t
-count_lines(const char *text)
+size_t
+mta_count_lines(const char *text)
 {
     size_t n = 1;
 
@@ -236,7 +236,7 @@ postconf_parse_main(struct mta_settings *s, const char *text)
     struct slice line, name, value;
 
     s->n_main = 0;
-    s->main = arena_alloc(s->arena, count_lines(text), sizeof *s->main);
+    s->main = arena_alloc(s->arena, mta_count_lines(text), sizeof *s->main);
     while (s->main != NULL && next_line(&text, &line)) {
         struct mta_parameter *p = &s->main[s->n_main];
 
@@ -312,7 +312,8 @@ postconf_parse_services(struct mta_settings *s, const char *text)
     struct slice line;
 
     s->n_services = 0;
-    s->services = arena_alloc(s->arena, count_lines(text), sizeof *s->services);
+    s->services =
+        arena_alloc(s->arena, mta_count_lines(text), sizeof *s->services);
     if (s->services == NULL)
         return false;
     while (next_line(&text, &line))
@@ -328,7 +329,7 @@ postconf_parse_overrides(struct mta_settings *s, const char *text)
 
     s->n_overrides = 0;
     s->overrides =
-        arena_alloc(s->arena, count_lines(text), sizeof *s->overrides);
+        arena_alloc(s->arena, mta_count_lines(text), sizeof *s->overrides);
     while (s->overrides != NULL && next_line(&text, &line)) {
         struct mta_override *o = &s->overrides[s->n_overrides];
         const char *slash;

@@ -98,6 +98,8 @@ bool mta_list_next(struct slice *rest, struct slice *ret);
 int64_t mta_number(const char *value);
 /* A time ("5d", "100s", bare seconds) in seconds; -1 = none. */
 int64_t mta_seconds(const char *value);
+/* How many lines a text may have. */
+size_t mta_count_lines(const char *text);
 
 /* A word as a shell reads it, in quotes where it needs them. */
 const char *mta_quote(struct arena *a, const char *word);

@@ -259,13 +259,3 @@ program_answer(const struct program *p, struct arena *arena,
     free(r.text[SAID]);
     return good;
 }
-
-bool
-program_output(const struct program *p, struct arena *arena,
-               const char **ret_out, char *err, size_t err_size)
-{
-    int status;
-
-    return program_answer(p, arena, ret_out, &status, err, err_size) &&
-           status == 0;
-}

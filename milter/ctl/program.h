@@ -23,12 +23,8 @@ enum { PROGRAM_OUTPUT_MAX = 1 << 20 /* octets of each; more is an error */ };
 
 /* Blocks.  *ret_out is what it printed, in the arena, with a NUL.  False when
  * it could not be run, was killed, printed too much, or ended with another
- * status than 0: err has the program, and its own last words where it had
- * some. */
-bool program_output(const struct program *p, struct arena *arena,
-                    const char **ret_out, char *err, size_t err_size);
-
-/* The same, when a status of 1 is an answer: of postmap -q, "not found". */
+ * status than 0 or 1 (of postmap -q, "not found"): err has the program, and
+ * its own last words where it had some. */
 bool program_answer(const struct program *p, struct arena *arena,
                     const char **ret_out, int *ret_status, char *err,
                     size_t err_size);

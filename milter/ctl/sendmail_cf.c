@@ -8,15 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-static size_t
-count_lines(const char *text)
-{
-    size_t n = 1;
-
-    for (; *text != '\0'; text++)
-        n += *text == '\n';
-    return n;
-}
+#include "milter/ctl/postconf.h"
 
 bool
 sendmail_parse(struct arena *a, const char *path, const char *text,
@@ -25,7 +17,7 @@ sendmail_parse(struct arena *a, const char *path, const char *text,
     *ret = (struct sendmail_settings){
         .arena = a,
         .path = path,
-        .line = arena_alloc(a, count_lines(text), sizeof *ret->line)};
+        .line = arena_alloc(a, mta_count_lines(text), sizeof *ret->line)};
     if (ret->line == NULL)
         return false;
     while (*text != '\0') {

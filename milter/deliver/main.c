@@ -158,8 +158,6 @@ stop(struct agent *a)
     explicit_bzero(&a->keys, sizeof a->keys);
 }
 
-/* A broken file, or one that this process cannot take over, leaves everything
- * as it is. */
 /* What `systemctl status` shows: the worst that there is to say. */
 static void
 tell(struct agent *a)
@@ -180,6 +178,8 @@ tell(struct agent *a)
     }
 }
 
+/* A broken file, or one that this process cannot take over, leaves everything
+ * as it is. */
 static void
 reload(struct agent *a)
 {
